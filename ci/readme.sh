@@ -119,7 +119,7 @@ def books():
         for pair in report["results"]
     )
     return wrapped(
-        "- **The books add up.** A store reports the bytes that the operating system counts as "
+        "- **Accurate accounts.** A store reports the bytes that the operating system counts as "
         f"resident, here within {worst * 100:.1f} %: {source}",
         indent="  ",
     )

@@ -69,7 +69,7 @@ impl Output {
     ///
     /// # Panics
     ///
-    /// If the report has no JSON form, such as a map whose keys are no strings; or if the standard
+    /// If the report has no JSON form, such as a map whose keys are not strings; or if the standard
     /// output is closed.
     pub fn print(&self, report: &impl PrintedReport) {
         if self.json {

@@ -22,7 +22,7 @@ fn scale_only_prints_the_rows_of_one_part() {
     assert!(value >= 1.0 && rows[0]["range"] == serde_json::json!([value, value]), "{report}");
 }
 
-/// A name that is no part and no figure is an error that lists the parts.
+/// A name that is neither a part nor a figure is an error that lists the parts.
 #[test]
 fn scale_unknown_name_lists_parts() {
     let output = scale(&["--only", "nothing"]);

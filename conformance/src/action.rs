@@ -22,8 +22,8 @@
 //! ```
 //!
 //! Each line has one action. Empty lines and the text after a `#` are skipped. Numbers of objects
-//! and guards are taken modulo their count, so that every list has a meaning, also one that was cut
-//! short. That is why a failing list can shrink.
+//! and guards are taken modulo their count, so every list is valid, even one that was cut short.
+//! That is why a failing list can shrink.
 
 use core::fmt;
 use core::str::FromStr;
@@ -130,7 +130,7 @@ pub fn to_text(actions: &[Action]) -> String {
 ///
 /// # Errors
 ///
-/// [`ParseError`] with the number of the first line that is no action.
+/// [`ParseError`] with the number of the first line that is not an action.
 pub fn from_text(text: &str) -> Result<Vec<Action>, ParseError> {
     let lines = text
         .lines()
@@ -212,7 +212,7 @@ impl FromStr for Action {
     }
 }
 
-/// A line that is no action.
+/// A line that is not an action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseError {
     /// The line's number, from 1.
@@ -223,7 +223,7 @@ pub struct ParseError {
 
 impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: `{}` is no action", self.line, self.text)
+        write!(f, "line {}: `{}` is not an action", self.line, self.text)
     }
 }
 
@@ -255,7 +255,7 @@ impl core::error::Error for RunError {}
 mod tests {
     use super::*;
 
-    /// Actions survive the way to text and back, and comments are skipped.
+    /// Actions survive conversion to text and back, and comments are skipped.
     #[test]
     fn actions_round_trip_as_text() {
         let actions = vec![

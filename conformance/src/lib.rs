@@ -20,7 +20,7 @@
 //!   back end lacks are shown as ignored.
 //! - A *reference* is the simplest back end that keeps the contract: [`ReferencePool`], a map;
 //!   [`NullDriver`] and [`RleDriver`]; the manual executor of zpool-core. [`MovingPool`] moves its
-//!   objects at every chance, which exercises pins.
+//!   objects at every opportunity, which exercises pins.
 //! - An [`Action`](action::Action) is one operation on a pool, with a text form. A failing list of
 //!   actions is shrunk and printed in that form.
 //!

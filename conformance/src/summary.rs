@@ -14,6 +14,6 @@ pub(crate) fn print_summary(kind: &str, suite: &str, can_run: impl Iterator<Item
         run += usize::from(can);
     }
     let line = format!("{kind} {suite}: {all} cases, {run} run, {} ignored\n", all - run);
-    // Without a reader there is no reason to fail.
+    // An error here means that the line has no reader, which is no reason to fail.
     let _ = io::stderr().write_all(line.as_bytes());
 }

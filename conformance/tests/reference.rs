@@ -1,5 +1,5 @@
 //! The two reference pools pass the suite: the map, and the pool that moves its objects at every
-//! chance.
+//! opportunity.
 
 use zpool_conformance::{MovingDriver, ReferenceDriver, pool_suite};
 use zpool_core::{PoolConfig, ZPoolDriver};

@@ -65,7 +65,7 @@ fn decode_one(bytes: &[u8]) -> Action {
 ///
 /// # Panics
 ///
-/// If anything is not as it must be.
+/// If the pool or the store deviates from its model.
 pub fn on_pool(driver: &dyn ZPoolDriver, bytes: &[u8]) {
     let Some((first, actions)) = decode(bytes) else { return };
     let frame = if first % 4 == 0 { 16 << 10 } else { 4096 };
@@ -81,7 +81,7 @@ pub fn on_pool(driver: &dyn ZPoolDriver, bytes: &[u8]) {
 ///
 /// # Panics
 ///
-/// If anything is not as it must be.
+/// If the pool or the store deviates from its model.
 pub fn on_store(bytes: &[u8]) {
     let Some((first, actions)) = decode(bytes) else { return };
     let spec = SPECS[usize::from(first) % (SPECS.len() - 1)];

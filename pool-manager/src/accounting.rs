@@ -1,7 +1,7 @@
 //! Bytes that pools hold: those of their allocators, and those of their compression contexts.
 //!
-//! Stores compare these figures with a limit, so the frequent ones take a time that does not depend
-//! on the number of pools.
+//! Stores compare these figures with a limit, so the figures that they read often take a time that
+//! does not depend on the number of pools.
 
 use zpool_core::internal::catch;
 
@@ -22,8 +22,8 @@ impl PoolManager {
     /// Returns the bytes that the allocators of all pools except `pool` hold together, or slightly
     /// more.
     ///
-    /// The other pools only shrink until the next [switch](Self::switches), except for that [for
-    /// cold blocks](Self::cold). So a caller that tracks `pool` and that one may keep the figure.
+    /// Until the next [switch](Self::switches) the other pools only shrink, except for the [cold
+    /// pool](Self::cold). So a caller that tracks `pool` and the cold pool may keep the figure.
     /// Their [contexts](Self::context_bytes) may grow while blocks are loaded from them.
     ///
     /// - Up to 64 pools: exact.
@@ -85,9 +85,8 @@ impl PoolManager {
         freed
     }
 
-    /// Calls `visit` with the current pool, that for cold blocks, the pools retired last, and a few
-    /// others in rotation.
-    /// Visits all of up to 64 pools.
+    /// Calls `visit` with the current pool, the cold pool, the pools retired last, and a few others
+    /// in rotation. Visits all of up to 64 pools.
     ///
     /// Takes a time that does not depend on the number of pools. Holds no lock during a visit, and
     /// makes no heap call.
@@ -168,7 +167,7 @@ impl Shared {
             }
         }
         if let Some(cold) = self.pools.cold() {
-            // It grows as the current one does, so its last figure is no bound.
+            // The cold pool grows as the current one does, so its last figure is not a bound.
             self.ask(&cold);
         }
         let current = self.pools.current().filter(|current| !PoolRef::same(current, except));
@@ -180,7 +179,7 @@ impl Shared {
     /// Moves what a pool's allocator holds from the recorded bytes of retired pools to those of
     /// pools that await destruction, and returns it.
     pub(crate) fn charge_pending(&self, pool: &Pool) -> usize {
-        // Foreign code, on the release path.
+        // Foreign code, called on the release path.
         let bytes = catch(|| pool.zpool().bytes_held()).unwrap_or(0);
         self.pools.exclude(pool, || self.gate.add_pending_bytes(bytes));
         bytes

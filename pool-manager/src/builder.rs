@@ -1,4 +1,4 @@
-//! The settings of a manager, and how one is made of them.
+//! The settings of a manager, and how it is built from them.
 
 use std::fmt;
 use std::io;
@@ -102,7 +102,7 @@ impl ManagerBuilder {
     ///
     /// # Errors
     ///
-    /// If the operating system gives no thread for the queue.
+    /// If the operating system cannot start a thread for the queue.
     pub fn build_idle(self) -> io::Result<PoolManager> {
         let (executor, queue) = match self.executor {
             Some(executor) => {
@@ -155,7 +155,7 @@ fn properties_of(executor: &dyn Executor) -> ExecutorProperties {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// The operating system gave no thread for the work queue.
+    /// The operating system could not start a thread for the work queue.
     Thread(io::Error),
     /// The first pool could not be made.
     Switch(SwitchError),
@@ -173,5 +173,5 @@ impl fmt::Display for BuildError {
     }
 }
 
-/// The text is whole, so there is no source (`docs/decisions/0039`).
+/// The message already contains the cause, so there is no `source` (`docs/decisions/0039`).
 impl std::error::Error for BuildError {}

@@ -1,4 +1,4 @@
-//! The pool for cold blocks: a second pool that takes objects while another one is current.
+//! The cold pool: a second pool that takes objects while another one is current.
 //!
 //! ```text
 //!   current   ◄── new blocks        cold   ◄── blocks that an owner moves there
@@ -7,8 +7,8 @@
 //!   retired ◄──────────────────────────┘     may become either again
 //! ```
 //!
-//! It has an identity reference, as the current pool does, and so lives without an object in it. It
-//! is not retired: a switch to its spec makes another pool instead of reviving it.
+//! It has an identity reference, as the current pool does, so it lives on when it is empty. It is
+//! not retired: a switch to its spec makes another pool instead of reviving it.
 
 use zpool_core::internal::Counted;
 use zpool_core::internal::sync::atomic::Ordering;
@@ -23,7 +23,7 @@ use crate::shared::count;
 use crate::switch::{Attempt, KeptPlugins, Switched};
 
 impl PoolManager {
-    /// Returns a reference to the pool for cold blocks, or `None` if there is none.
+    /// Returns a reference to the cold pool, or `None` if there is none.
     ///
     /// Costs one atomic load and one count. Never blocks.
     #[inline]
@@ -31,9 +31,9 @@ impl PoolManager {
         self.shared.pools.cold()
     }
 
-    /// Makes a pool of `spec` the one for cold blocks. The previous one is retired, as by a switch.
+    /// Makes a pool of `spec` the cold pool. The previous one is retired, as by a switch.
     ///
-    /// The manager puts nothing there; that is for the owner of the objects.
+    /// The manager puts nothing there: the owner of the objects moves them.
     ///
     /// # Errors
     ///
@@ -43,7 +43,7 @@ impl PoolManager {
     ///
     /// As for [`switch`](Self::switch).
     pub fn set_cold(&self, spec: &PoolSpec) -> Result<Switched, SwitchError> {
-        might_block("changing the pool for cold blocks");
+        might_block("changing the cold pool");
         self.attempt(|_, kept| self.set_cold_locked(spec, kept))
     }
 
@@ -79,13 +79,13 @@ impl PoolManager {
         Ok(Attempt::Done(Switched::Created(id), old))
     }
 
-    /// Retires the pool for cold blocks. Returns false if there is none.
+    /// Retires the cold pool. Returns false if there is none.
     ///
     /// # Concurrency
     ///
-    /// May block, for switches.
+    /// May block: it waits for switches.
     pub fn remove_cold(&self) -> bool {
-        might_block("retiring the pool for cold blocks");
+        might_block("retiring the cold pool");
         if crate::switch::is_inside_switch() {
             return false;
         }
@@ -97,8 +97,7 @@ impl PoolManager {
         there
     }
 
-    /// Publishes another pool for cold blocks, then retires the previous one and returns a
-    /// reference to it.
+    /// Publishes another cold pool, then retires the previous one and returns a reference to it.
     fn replace_cold(
         &self,
         publish: impl FnOnce() -> Option<std::sync::Arc<Counted<crate::pools::pool::Pool>>>,

@@ -90,7 +90,7 @@ impl fmt::Display for SwitchError {
     }
 }
 
-/// The text is whole, so there is no source (`docs/decisions/0039`).
+/// The message already contains the cause, so there is no `source` (`docs/decisions/0039`).
 impl std::error::Error for SwitchError {}
 
 fn unknown(

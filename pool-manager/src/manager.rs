@@ -110,7 +110,7 @@ impl PoolManager {
         &self.config.pool_executor
     }
 
-    /// Returns how often the current pool, or that [for cold blocks](Self::cold), has changed.
+    /// Returns how often the current pool or the [cold pool](Self::cold) has changed.
     ///
     /// A caller that sees a count also sees, by [`current`](Self::current), the pool that was
     /// current then, or a later one.
@@ -156,7 +156,7 @@ impl PoolManager {
     }
 
     /// Waits until no pool awaits destruction, and destroys the pools that the executor has not
-    /// begun to destroy. So it needs no executor that runs its jobs. May block.
+    /// begun to destroy. So it works even if the executor runs no job. May block.
     ///
     /// A pool whose destruction was begun by a thread that is gone is given up and leaked.
     ///

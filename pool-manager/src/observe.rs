@@ -13,8 +13,8 @@ use crate::pools::pool::{Pool, PoolLabel};
 pub trait PoolObserver: Send + Sync + Debug {
     /// Handles an event.
     ///
-    /// Called on the thread that caused the event. Events of a switch come under the switch mutex,
-    /// others with no lock held.
+    /// Called on the thread that caused the event. Events of a switch are reported under the switch
+    /// mutex, others with no lock held.
     ///
     /// - [`PoolEventKind::Emptied`] comes from the thread that dropped the last reference, inside a
     ///   [`NoBlock`](zpool_core::NoBlock) section: do not block.

@@ -85,8 +85,8 @@ impl Registry {
         unregister(&self.compressors, name)
     }
 
-    /// Sets what errors about an unknown `name` tell their reader to do, such as to turn on a
-    /// feature that compiles the driver in (default: to register it). Replaces an earlier hint.
+    /// Sets the advice in errors about an unknown `name`, such as to turn on a feature that
+    /// compiles the driver in (default: to register it). Replaces an earlier hint.
     ///
     /// ```
     /// use zpool_manager::{PoolManager, Registry};

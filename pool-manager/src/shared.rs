@@ -16,7 +16,7 @@ pub(crate) struct Shared {
     pub(crate) pools: PoolList,
     pub(crate) gate: ReleaseGate,
     pub(crate) counters: ManagerCounters,
-    /// The contexts of all pools: their codecs count in it, and keep to its bound.
+    /// The account in which the codecs of all pools count their contexts, with its bound.
     pub(crate) contexts: Arc<ContextBudget>,
     pub(crate) notifier: Notifier,
 }

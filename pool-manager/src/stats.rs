@@ -12,7 +12,7 @@ use crate::pools::pool::PoolLabel;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ManagerStats {
-    /// Changes of the current pool, or of that for cold blocks.
+    /// Changes of the current pool or of the cold pool.
     pub switches: u64,
     /// Pools made.
     pub pools_created: u64,
@@ -57,7 +57,7 @@ pub struct PoolInfo {
     pub context_bytes: usize,
     /// Time since it was made.
     pub age: Duration,
-    /// Time since it was retired; `None` while it is current or for cold blocks. A large value with
+    /// Time since it was retired; `None` while it is current or the cold pool. A large value with
     /// references left means that an owner keeps the pool alive.
     pub retired_for: Option<Duration>,
 }

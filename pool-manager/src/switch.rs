@@ -31,7 +31,8 @@ use crate::shared::{Shared, count};
 /// Time for which a retired pool keeps its compression contexts in case it is revived.
 const CONTEXT_GRACE: Duration = Duration::from_millis(100);
 
-/// The parameters requested last, each on its own. Kept even if no pool could be made of them.
+/// The allocator and the compressor that were requested last, each remembered separately, even if
+/// no pool could be made of them.
 #[derive(Debug, Default)]
 pub(crate) struct RequestedSpec {
     allocator: Option<Component>,
@@ -159,8 +160,7 @@ impl PoolManager {
         })
     }
 
-    /// Repeats an attempt under the switch mutex until there are few enough pools that await
-    /// destruction.
+    /// Repeats an attempt under the switch mutex until few enough pools await destruction.
     pub(crate) fn attempt(
         &self,
         attempt: impl Fn(&mut RequestedSpec, &mut KeptPlugins) -> Result<Attempt, SwitchError>,
@@ -236,7 +236,8 @@ impl PoolManager {
         Some(Attempt::Done(Switched::Revived(pool.id()), old))
     }
 
-    /// Makes a pool, publishes it and retires the previous one. `for_good` forbids reviving that.
+    /// Makes a pool, publishes it and retires the previous one, which `for_good` excludes from
+    /// revival.
     fn create(&self, plan: SwitchPlan, for_good: bool) -> Result<Attempt, SwitchError> {
         let pool = self.construct(plan)?;
         let id = pool.id();
@@ -248,8 +249,8 @@ impl PoolManager {
         Ok(Attempt::Done(Switched::Created(id), old))
     }
 
-    /// Publishes a pool, then retires the previous one. Returns a reference to that, so that it is
-    /// not released before the caller drops the reference.
+    /// Publishes a pool, then retires the previous one. Returns a reference to the previous pool,
+    /// so that it is not released before the caller drops the reference.
     fn replace_current(
         &self,
         kind: PoolEventKind,

@@ -1,4 +1,4 @@
-//! The pool for cold blocks: a second pool that takes objects, neither current nor retired.
+//! The cold pool: a second pool that takes objects, neither current nor retired.
 
 use std::sync::Arc;
 
@@ -10,7 +10,8 @@ fn states(manager: &zpool_manager::PoolManager) -> Vec<PoolState> {
     manager.pools().iter().map(|pool| pool.state).collect()
 }
 
-/// A cold pool lives without an object, has a state of its own, and goes with the manager.
+/// A cold pool lives on while it is empty, has a state of its own, and is destroyed with the
+/// manager.
 #[test]
 fn cold_pool_lives_beside_current_one() {
     let script = Script::new();
@@ -35,7 +36,7 @@ fn cold_pool_lives_beside_current_one() {
     assert_eq!(script.alive(), 0);
 }
 
-/// A switch to the spec of the cold pool makes a pool, also while that has objects.
+/// A switch to the spec of the cold pool makes a pool, even while the cold pool has objects.
 #[test]
 fn switch_does_not_revive_cold_pool() {
     let manager = builder(&Script::new()).build(&spec("a+x")).unwrap();
@@ -70,7 +71,7 @@ fn replaced_cold_pool_is_retired_and_revived() {
     assert_eq!((states(&manager), script.alive()), (vec![PoolState::Current], 1));
 }
 
-/// Bytes of the cold pool are in every sum, also while it grows, and with many retired pools.
+/// Bytes of the cold pool are in every sum, even while it grows and with many retired pools.
 #[test]
 fn bytes_of_cold_pool_are_counted() {
     let script = Script::new();

@@ -86,7 +86,7 @@ fn b33_free_waits_for_lock_of_context_maker() {
         compress(&pool);
         drop(held);
     });
-    assert!(hooks.on_make.lock().is_none() && hooks.on_drop.lock().is_none(), "both came to it");
+    assert!(hooks.on_make.lock().is_none() && hooks.on_drop.lock().is_none(), "both hooks ran");
     assert_eq!((pool.codec().stats().contexts_made, hooks.alive.load(Ordering::SeqCst)), (3, 0));
 }
 
@@ -110,7 +110,7 @@ fn b33_make_waits_for_lock_of_context_freer() {
         pool.codec().retire_compression();
         drop(held);
     });
-    assert!(hooks.on_make.lock().is_none() && hooks.on_drop.lock().is_none(), "both came to it");
+    assert!(hooks.on_make.lock().is_none() && hooks.on_drop.lock().is_none(), "both hooks ran");
     // The context of the waiting maker, ours, and the one that the drop needed. A retired codec
     // keeps none.
     assert_eq!((pool.codec().stats().contexts_made, hooks.alive.load(Ordering::SeqCst)), (3, 0));

@@ -17,7 +17,7 @@ use zpool_manager::{
     PoolEvent, PoolManager, PoolObserver, Registry, RegistryError, SwitchError, WorkQueue,
 };
 
-/// The method that panics, with a payload that panics when it is dropped.
+/// A panic payload that panics when it is dropped.
 struct Payload;
 
 impl Drop for Payload {
@@ -26,7 +26,7 @@ impl Drop for Payload {
     }
 }
 
-/// Panics when it is dropped, and counts that.
+/// Panics when it is dropped, and counts its drops.
 #[derive(Clone, Debug)]
 struct Bomb(Arc<AtomicUsize>);
 
@@ -103,9 +103,9 @@ fn executor_panics_outside_submit_are_caught() {
 
 /// An executor that is used directly may panic when it is dropped.
 #[derive(Debug)]
-struct BadEnd(Manual, #[allow(dead_code, reason = "for its drop")] Bomb);
+struct PanicsInDrop(Manual, #[allow(dead_code, reason = "for its drop")] Bomb);
 
-impl Executor for BadEnd {
+impl Executor for PanicsInDrop {
     fn submit(&self, job: Job) -> Result<(), Refused> {
         self.0.submit(job)
     }
@@ -124,7 +124,7 @@ fn manager_drop_contains_drops_of_what_it_was_given() {
         let bomb = || Bomb(drops.clone());
         let in_source = bomb();
         let manager = builder(&script)
-            .executor(Arc::new(BadEnd(Manual::new(), bomb())))
+            .executor(Arc::new(PanicsInDrop(Manual::new(), bomb())))
             .observer(Arc::new(BadObserver(bomb())))
             .page_source(Arc::new(ObservedSource::new(
                 Arc::new(HeapSource::new(4096)),
@@ -168,9 +168,9 @@ impl Driver {
 }
 
 #[derive(Debug)]
-struct Mine(Arc<Driver>);
+struct PanickingDriver(Arc<Driver>);
 
-impl ZPoolDriver for Mine {
+impl ZPoolDriver for PanickingDriver {
     fn name(&self) -> &str {
         self.0.at("name");
         "mine"
@@ -192,11 +192,11 @@ impl ZPoolDriver for Mine {
         config.params = Params::default();
         config.wipe_on_free = false;
         let pool = zpool_conformance::ReferenceDriver.create(&config)?;
-        Ok(Box::new(MinePool(pool, self.0.clone())))
+        Ok(Box::new(PanickingPool(pool, self.0.clone())))
     }
 }
 
-impl CompressorDriver for Mine {
+impl CompressorDriver for PanickingDriver {
     fn name(&self) -> &str {
         self.0.at("name");
         "mine"
@@ -209,9 +209,9 @@ impl CompressorDriver for Mine {
 }
 
 #[derive(Debug)]
-struct MinePool(Box<dyn ZPool>, Arc<Driver>);
+struct PanickingPool(Box<dyn ZPool>, Arc<Driver>);
 
-impl ZPool for MinePool {
+impl ZPool for PanickingPool {
     fn id(&self) -> PoolId {
         self.1.at("id");
         self.0.id()
@@ -252,7 +252,8 @@ impl ZPool for MinePool {
 fn driver_that_panics_in_name_is_an_error_of_register() {
     let (registry, driver) = (Registry::new(), Arc::new(Driver::default()));
     *driver.at.lock().unwrap() = "name";
-    let (allocator, compressor) = (Arc::new(Mine(driver.clone())), Arc::new(Mine(driver.clone())));
+    let (allocator, compressor) =
+        (Arc::new(PanickingDriver(driver.clone())), Arc::new(PanickingDriver(driver.clone())));
     for outcome in [
         contained(|| registry.register_allocator(allocator.clone())),
         contained(|| registry.register_compressor(compressor.clone())),
@@ -278,8 +279,8 @@ fn driver_method_panics_are_errors_of_the_switch() {
     let script = Script::new();
     let driver = Arc::new(Driver::default());
     let registry = registry(&script);
-    registry.register_allocator(Arc::new(Mine(driver.clone()))).unwrap();
-    registry.register_compressor(Arc::new(Mine(driver.clone()))).unwrap();
+    registry.register_allocator(Arc::new(PanickingDriver(driver.clone()))).unwrap();
+    registry.register_compressor(Arc::new(PanickingDriver(driver.clone()))).unwrap();
     for name in ["a", "b"] {
         registry.unregister_allocator(name).unwrap();
     }
@@ -309,20 +310,21 @@ fn driver_method_panics_are_errors_of_the_switch() {
     assert_eq!(manager.stats().pools_alive, 1);
 }
 
-/// Drivers whose drops panic leave an `unregister`, a refused registration and the registry's drop.
+/// Panics in the drops of drivers are caught by `unregister`, by a refused registration and by the
+/// registry's drop.
 #[test]
 fn driver_drop_panics_are_contained_by_the_registry() {
     let drops = Arc::new(AtomicUsize::new(0));
     let bad = || Arc::new(Driver { bomb: Some(Bomb(drops.clone())), ..Driver::default() });
     let registry = Registry::new();
     contained(|| {
-        registry.register_allocator(Arc::new(Mine(bad()))).unwrap();
-        assert!(registry.register_allocator(Arc::new(Mine(bad()))).is_err());
+        registry.register_allocator(Arc::new(PanickingDriver(bad()))).unwrap();
+        assert!(registry.register_allocator(Arc::new(PanickingDriver(bad()))).is_err());
         assert_eq!(drops.load(Ordering::SeqCst), 1, "the one that was refused");
         registry.unregister_allocator("mine").unwrap();
         assert_eq!(drops.load(Ordering::SeqCst), 2);
-        registry.register_allocator(Arc::new(Mine(bad()))).unwrap();
-        registry.register_compressor(Arc::new(Mine(bad()))).unwrap();
+        registry.register_allocator(Arc::new(PanickingDriver(bad()))).unwrap();
+        registry.register_compressor(Arc::new(PanickingDriver(bad()))).unwrap();
     });
     contained(|| drop(registry));
     assert_eq!(drops.load(Ordering::SeqCst), 4);

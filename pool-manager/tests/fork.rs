@@ -275,8 +275,8 @@ fn killed_worker_is_not_waited_for() {
     drop(manager);
 }
 
-/// A program that blocks SIGTERM in all its threads and waits for it is not ended by it: the
-/// library's threads do not take it.
+/// A program that blocks SIGTERM in all its threads and waits for it receives it: the library's
+/// threads block it, too.
 #[test]
 fn signal_blocked_everywhere_waits_for_the_program() {
     let _alone = alone();

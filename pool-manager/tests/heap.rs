@@ -37,7 +37,7 @@ fn look_at_the_list() {
     }
 }
 
-// The suite is in this program for its counter.
+// The suite runs in this program, because it needs the counting allocator.
 executor_suite!(
     queue,
     [no_block, ordered, drain],

@@ -13,7 +13,7 @@ use zpool_core::{
 };
 use zpool_manager::{PoolManager, PoolState, Switched};
 
-/// Counts how often pools are asked for their bytes, and may do something the first time.
+/// Counts how often pools are asked for their bytes. The next question drops the object kept here.
 #[derive(Debug, Default, Clone)]
 struct Asked(Arc<AtomicUsize>, Arc<Mutex<Option<Stored>>>);
 
@@ -77,7 +77,7 @@ impl ZPool for AskedPool {
 
 /// Makes a manager with `pools` pools. One object of 100 bytes keeps each of them, except for the
 /// current one.
-fn crowd(pools: usize, executor: Arc<dyn Executor>) -> (PoolManager, Asked, Vec<Stored>) {
+fn manager_with(pools: usize, executor: Arc<dyn Executor>) -> (PoolManager, Asked, Vec<Stored>) {
     let (asked, registry) = (Asked::default(), registry(&Script::new()));
     registry.register_allocator(Arc::new(asked.clone())).unwrap();
     let manager = PoolManager::builder(registry).executor(executor).build_idle().unwrap();
@@ -96,7 +96,7 @@ fn crowd(pools: usize, executor: Arc<dyn Executor>) -> (PoolManager, Asked, Vec<
 #[test]
 fn bytes_of_other_pools_are_found_without_asking_all() {
     const POOLS: usize = 3000;
-    let (manager, asked, mut kept) = crowd(POOLS, Arc::new(Inline::new()));
+    let (manager, asked, mut kept) = manager_with(POOLS, Arc::new(Inline::new()));
     let current = manager.current().unwrap();
     let settle = || {
         let before = asked.0.load(Ordering::Relaxed);
@@ -133,7 +133,7 @@ fn bytes_of_all_pools_ask_each_once() {
     const POOLS: usize = 6;
     for released in 0..POOLS - 1 {
         let manual = Arc::new(Manual::new());
-        let (manager, asked, mut kept) = crowd(POOLS, manual.clone());
+        let (manager, asked, mut kept) = manager_with(POOLS, manual.clone());
         let asks = |expected: usize| {
             let before = asked.0.load(Ordering::Relaxed);
             assert_eq!(manager.bytes_held(), expected);
@@ -158,7 +158,7 @@ fn bytes_of_all_pools_ask_each_once() {
 /// A retired pool among many, into which a batch still stores, is counted by the next estimate.
 #[test]
 fn bytes_stored_into_a_pool_just_retired_are_seen() {
-    let (manager, _, kept) = crowd(500, Arc::new(Inline::new()));
+    let (manager, _, kept) = manager_with(500, Arc::new(Inline::new()));
     let late = manager.current().unwrap();
     manager.switch(&spec("asked(n=late)+x")).unwrap();
     let current = manager.current().unwrap();
@@ -176,7 +176,7 @@ fn bytes_stored_into_a_pool_just_retired_are_seen() {
 /// A switch among thousands of pools revives the one of its spec, and visits no other pool.
 #[test]
 fn revival_among_thousands_finds_its_spec() {
-    let (manager, asked, kept) = crowd(2000, Arc::new(Inline::new()));
+    let (manager, asked, kept) = manager_with(2000, Arc::new(Inline::new()));
     for n in [0, 1234, 1998, 7] {
         let expected = kept[n].pool.id();
         let before = asked.0.load(Ordering::Relaxed);
@@ -195,7 +195,7 @@ fn revival_among_thousands_finds_its_spec() {
 #[test]
 fn bytes_are_exact_after_races() {
     let manual = Arc::new(Manual::new());
-    let (manager, _, kept) = crowd(300, manual.clone());
+    let (manager, _, kept) = manager_with(300, manual.clone());
     let kept = parking_lot::Mutex::new(kept);
     std::thread::scope(|scope| {
         for thread in 0..2 {

@@ -62,9 +62,9 @@ fn constructor_payload_is_switch_error() {
 }
 
 #[derive(Debug, Default)]
-struct Shouting(AtomicUsize);
+struct PanickingObserver(AtomicUsize);
 
-impl PoolObserver for Shouting {
+impl PoolObserver for PanickingObserver {
     fn observe(&self, _: &PoolEvent<'_>) {
         self.0.fetch_add(1, Ordering::SeqCst);
         panic_any(Payload);
@@ -74,7 +74,7 @@ impl PoolObserver for Shouting {
 /// A panic payload of an observer affects no caller.
 #[test]
 fn observer_payload_is_discarded() {
-    let (script, shouting) = (Script::new(), Arc::new(Shouting::default()));
+    let (script, shouting) = (Script::new(), Arc::new(PanickingObserver::default()));
     let manager = builder(&script).observer(shouting.clone()).build(&spec("a+x")).unwrap();
     manager.switch(&spec("b+x")).unwrap();
     manager.flush().unwrap();
@@ -107,7 +107,7 @@ fn job_payload_does_not_end_queue_thread() {
 }
 
 /// An executor that panics instead of taking a job, for the first `panics` jobs.
-fn unfit(panics: usize) -> Arc<ScriptedExecutor> {
+fn panics_in_submit(panics: usize) -> Arc<ScriptedExecutor> {
     let left = AtomicUsize::new(panics);
     Arc::new(ScriptedExecutor::in_no_block(move |job| {
         if left.fetch_sub(1, Ordering::SeqCst) > 0 {
@@ -119,11 +119,12 @@ fn unfit(panics: usize) -> Arc<ScriptedExecutor> {
     }))
 }
 
-/// A panic payload of an executor unwinds out of no switch and no release.
+/// No switch and no release unwinds because of an executor's panic payload.
 #[test]
 fn executor_payload_leaves_no_switch_or_release() {
     let script = Script::new();
-    let manager = builder(&script).executor(unfit(usize::MAX / 2)).build(&spec("a+x")).unwrap();
+    let manager =
+        builder(&script).executor(panics_in_submit(usize::MAX / 2)).build(&spec("a+x")).unwrap();
     let kept = store(&manager, b"keeps a+x, so that the switch submits a job for its contexts");
     manager.switch(&spec("b+x")).unwrap();
     kept.free();
@@ -135,7 +136,7 @@ fn executor_payload_leaves_no_switch_or_release() {
 #[test]
 fn executor_payload_does_not_end_relay() {
     let ran = Arc::new(AtomicUsize::new(0));
-    let relay = WorkQueue::relay("relay", unfit(1)).unwrap();
+    let relay = WorkQueue::relay("relay", panics_in_submit(1)).unwrap();
     for _ in 0..2 {
         relay.submit(counting(&ran)).unwrap();
         relay.flush().unwrap();
@@ -146,9 +147,9 @@ fn executor_payload_does_not_end_relay() {
 
 /// A compressor that panics when it and its contexts are dropped.
 #[derive(Debug)]
-struct Falling;
+struct PanicsInDrop;
 
-impl CodecHooks for Falling {
+impl CodecHooks for PanicsInDrop {
     fn on_drop_context(&self) {
         panic_any(Payload);
     }
@@ -162,7 +163,9 @@ impl CodecHooks for Falling {
 #[test]
 fn panicking_context_drops_are_all_counted() {
     let registry = registry(&Script::new());
-    registry.register_compressor(Arc::new(HookedDriver("falling", Arc::new(Falling)))).unwrap();
+    registry
+        .register_compressor(Arc::new(HookedDriver("falling", Arc::new(PanicsInDrop))))
+        .unwrap();
     let manager = PoolManager::builder(registry).build(&spec("a+falling")).unwrap();
     let pool = manager.current().unwrap();
     // The second context is made while the first is leased.

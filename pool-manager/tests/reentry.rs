@@ -81,9 +81,9 @@ fn orphan_destructor_takes_lock_of_other_switch() {
     assert_eq!(script.alive(), 1);
 }
 
-/// Side effects of a compressor that copies.
+/// Side effects of a compressor that copies its input.
 #[derive(Default)]
-struct Whims {
+struct SideEffects {
     manager: Mutex<Weak<PoolManager>>,
     /// Whether its drop switches.
     switches: AtomicBool,
@@ -93,26 +93,26 @@ struct Whims {
     panics_in: Mutex<&'static str>,
 }
 
-impl Whims {
+impl SideEffects {
     fn panic_in(&self, method: &str) {
         assert!(*self.panics_in.lock() != method, "{method} gave up");
     }
 }
 
-impl std::fmt::Debug for Whims {
+impl std::fmt::Debug for SideEffects {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Whims")
+        f.write_str("SideEffects")
     }
 }
 
 /// Its driver, called `w`.
 #[derive(Debug, Clone, Default)]
-struct Whimsical(Arc<Whims>);
+struct SideEffectDriver(Arc<SideEffects>);
 
 #[derive(Debug)]
-struct Wrapped(Arc<dyn Compressor>, Component, Arc<Whims>);
+struct Wrapped(Arc<dyn Compressor>, Component, Arc<SideEffects>);
 
-impl CompressorDriver for Whimsical {
+impl CompressorDriver for SideEffectDriver {
     fn name(&self) -> &str {
         "w"
     }
@@ -167,7 +167,7 @@ impl Drop for Wrapped {
 /// A compressor that a switch made and did not use may switch in its drop.
 #[test]
 fn unused_compressor_may_switch_in_drop() {
-    let (script, whimsical) = (Script::new(), Whimsical::default());
+    let (script, whimsical) = (Script::new(), SideEffectDriver::default());
     let manager = Arc::new(builder(&script).max_pending(1_000).build(&spec("a+x")).unwrap());
     manager.registry().register_compressor(Arc::new(whimsical.clone())).unwrap();
     *whimsical.0.manager.lock() = Arc::downgrade(&manager);
@@ -199,7 +199,7 @@ fn unused_compressor_may_switch_in_drop() {
 /// A compressor that panics when asked for its facts is an error of the switch.
 #[test]
 fn panicking_compressor_facts_are_switch_error() {
-    let (script, whimsical) = (Script::new(), Whimsical::default());
+    let (script, whimsical) = (Script::new(), SideEffectDriver::default());
     let manager = builder(&script).build(&spec("a+x")).unwrap();
     manager.registry().register_compressor(Arc::new(whimsical.clone())).unwrap();
     for method in ["identity", "properties", "shared_bytes"] {

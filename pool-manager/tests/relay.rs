@@ -17,9 +17,9 @@ fn counting(ran: &Arc<AtomicUsize>) -> Job {
     })
 }
 
-/// An executor's treatment of a job.
+/// The reaction of an executor to a job.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Mood {
+enum Reaction {
     Runs,
     Refuses,
     Drops,
@@ -28,40 +28,42 @@ enum Mood {
     KeepsAndPanics,
 }
 
-/// The mood of an executor, and the jobs that it kept.
+/// A scripted reaction, and the jobs that the executor kept.
 #[derive(Debug)]
-struct Moods {
-    mood: Mutex<Mood>,
+struct Scripted {
+    reaction: Mutex<Reaction>,
     kept: Mutex<Vec<Job>>,
 }
 
-fn moody(mood: Mood) -> (Arc<ScriptedExecutor>, Arc<Moods>) {
-    let moods = Arc::new(Moods { mood: Mutex::new(mood), kept: Mutex::default() });
-    let told = moods.clone();
+fn scripted(reaction: Reaction) -> (Arc<ScriptedExecutor>, Arc<Scripted>) {
+    let script = Arc::new(Scripted { reaction: Mutex::new(reaction), kept: Mutex::default() });
+    let shared = script.clone();
     let executor = ScriptedExecutor::new(move |job| {
-        let mood = *told.mood.lock();
-        match mood {
-            Mood::Runs => job.run().unwrap(),
-            Mood::Refuses => return refuse(job),
-            Mood::Drops => drop(job),
-            Mood::Panics => panic!("no job today"),
-            Mood::KeepsAndPanics => {
-                told.kept.lock().push(job);
-                panic!("taken, but");
+        let reaction = *shared.reaction.lock();
+        match reaction {
+            Reaction::Runs => job.run().unwrap(),
+            Reaction::Refuses => return refuse(job),
+            Reaction::Drops => drop(job),
+            Reaction::Panics => panic!("on purpose"),
+            Reaction::KeepsAndPanics => {
+                shared.kept.lock().push(job);
+                panic!("on purpose, with the job kept");
             }
         }
         Ok(())
     });
-    (Arc::new(executor), moods)
+    (Arc::new(executor), script)
 }
 
 /// A relay survives an executor that panics, drops jobs or refuses them.
 #[test]
 fn relay_survives_panics_drops_and_refusals() {
-    let ((moody, moods), ran) = (moody(Mood::Runs), Arc::new(AtomicUsize::new(0)));
-    let relay = WorkQueue::relay("moody", moody.clone()).unwrap();
-    for (mood, runs) in [(Mood::Panics, 0), (Mood::Drops, 0), (Mood::Refuses, 1), (Mood::Runs, 1)] {
-        *moods.mood.lock() = mood;
+    let ((scripted, script), ran) = (scripted(Reaction::Runs), Arc::new(AtomicUsize::new(0)));
+    let relay = WorkQueue::relay("scripted", scripted.clone()).unwrap();
+    for (reaction, runs) in
+        [(Reaction::Panics, 0), (Reaction::Drops, 0), (Reaction::Refuses, 1), (Reaction::Runs, 1)]
+    {
+        *script.reaction.lock() = reaction;
         let (before, stats) = (ran.load(Ordering::SeqCst), relay.stats());
         relay.submit(counting(&ran)).unwrap();
         // The relay's thread has to do it: a flush runs jobs that an executor is slow to begin, and
@@ -70,10 +72,10 @@ fn relay_survives_panics_drops_and_refusals() {
             std::thread::yield_now();
         }
         relay.flush().unwrap();
-        assert_eq!(ran.load(Ordering::SeqCst) - before, runs, "{mood:?}");
+        assert_eq!(ran.load(Ordering::SeqCst) - before, runs, "{reaction:?}");
         let now = relay.stats();
-        assert_eq!((now.depth, now.jobs_run - stats.jobs_run), (0, runs as u64), "{mood:?}");
-        assert_eq!(now.jobs_dropped - stats.jobs_dropped, 1 - runs as u64, "{mood:?}");
+        assert_eq!((now.depth, now.jobs_run - stats.jobs_run), (0, runs as u64), "{reaction:?}");
+        assert_eq!(now.jobs_dropped - stats.jobs_dropped, 1 - runs as u64, "{reaction:?}");
     }
     relay.shutdown().unwrap();
 }
@@ -81,8 +83,9 @@ fn relay_survives_panics_drops_and_refusals() {
 /// A flush waits for a job that an executor kept although its `submit` panicked.
 #[test]
 fn job_kept_by_panicking_submit_is_waited_for() {
-    let ((moody, moods), ran) = (moody(Mood::KeepsAndPanics), Arc::new(AtomicUsize::new(0)));
-    let relay = Arc::new(WorkQueue::relay("moody", moody.clone()).unwrap());
+    let ((scripted, script), ran) =
+        (scripted(Reaction::KeepsAndPanics), Arc::new(AtomicUsize::new(0)));
+    let relay = Arc::new(WorkQueue::relay("scripted", scripted.clone()).unwrap());
     relay.submit(counting(&ran)).unwrap();
     let waiting = std::thread::spawn({
         let (relay, ran) = (relay.clone(), ran.clone());
@@ -92,7 +95,7 @@ fn job_kept_by_panicking_submit_is_waited_for() {
         }
     });
     let job = loop {
-        let job = moods.kept.lock().pop();
+        let job = script.kept.lock().pop();
         match job {
             Some(job) => break job,
             None => std::thread::yield_now(),
@@ -106,9 +109,9 @@ fn job_kept_by_panicking_submit_is_waited_for() {
 /// A relay dropped with pending jobs ends, whatever the executor does.
 #[test]
 fn dropped_relay_ends_with_any_executor() {
-    for mood in [Mood::Panics, Mood::Drops, Mood::Refuses] {
-        let ((moody, _), ran) = (moody(mood), Arc::new(AtomicUsize::new(0)));
-        let relay = WorkQueue::relay("moody", moody.clone()).unwrap();
+    for reaction in [Reaction::Panics, Reaction::Drops, Reaction::Refuses] {
+        let ((scripted, _), ran) = (scripted(reaction), Arc::new(AtomicUsize::new(0)));
+        let relay = WorkQueue::relay("scripted", scripted.clone()).unwrap();
         let held = Arc::new(());
         for _ in 0..10 {
             let (ran, held) = (ran.clone(), held.clone());
@@ -123,10 +126,13 @@ fn dropped_relay_ends_with_any_executor() {
         assert_eq!(Arc::strong_count(&held), 1, "no job is left, run or not");
         // While an executor is slow to panic, the drop runs pending jobs.
         let ran = ran.load(Ordering::SeqCst);
-        assert!(if mood == Mood::Refuses { ran == 10 } else { ran <= 10 }, "{mood:?}: {ran} ran");
+        assert!(
+            if reaction == Reaction::Refuses { ran == 10 } else { ran <= 10 },
+            "{reaction:?}: {ran} ran"
+        );
         // The relay's thread owns the executor until it ends, which is after the drop if it is in a
         // slow `submit`. If it never ends, this test hangs.
-        while Arc::strong_count(&moody) > 1 {
+        while Arc::strong_count(&scripted) > 1 {
             std::thread::yield_now();
         }
     }

@@ -1,4 +1,4 @@
-//! The last reference, in all circumstances.
+//! Dropping the last reference, in all circumstances.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ fn refused_job_runs_at_next_switch_or_reap() {
     manager.switch(&spec("b+x")).unwrap();
     assert_eq!(script.alive(), 2, "this switch ran the orphan of the one before, and left its own");
     drop(manager);
-    assert_eq!(script.alive(), 0, "and the manager's drop the rest");
+    assert_eq!(script.alive(), 0, "and the manager's drop ran the rest");
 }
 
 /// An executor that refuses every job stops no switch.

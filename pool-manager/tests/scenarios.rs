@@ -18,7 +18,7 @@ struct Failing;
 
 impl PoolObserver for Failing {
     fn observe(&self, _: &PoolEvent<'_>) {
-        panic!("no statistics today");
+        panic!("on purpose");
     }
 }
 
@@ -28,9 +28,9 @@ fn b3_failing_observer_stops_no_pool() {
     let script = Script::new();
     let manager = builder(&script).observer(Arc::new(Failing)).build(&spec("a+x")).unwrap();
     for text in ["b+x", "a+x"] {
-        let stored = store(&manager, b"stored all the same");
+        let stored = store(&manager, b"stored anyway");
         manager.switch(&spec(text)).unwrap();
-        assert_eq!(stored.read(), b"stored all the same");
+        assert_eq!(stored.read(), b"stored anyway");
         stored.free();
     }
     manager.flush().unwrap();
@@ -152,7 +152,7 @@ fn b27_queued_work_takes_no_reference() {
     for i in 0..1000 {
         manager.switch(&spec(["a+x", "b+x"][i % 2])).unwrap();
     }
-    assert!(manual.pending() <= 2, "a job a pool, however often it was retired");
+    assert!(manual.pending() <= 2, "one job per pool, however often it was retired");
     assert!(manager.pools().iter().all(|pool| pool.references == 1), "{:?}", manager.pools());
     manual.run_all();
     first.free();
@@ -217,12 +217,12 @@ fn kept_retired_pool_is_in_snapshot() {
 
 /// The spec of each pool, and every time one became current.
 #[derive(Debug, Default)]
-struct Register {
+struct SwitchLog {
     specs: Mutex<HashMap<PoolId, String>>,
     became_current: Mutex<Vec<(PoolEventKind, PoolId)>>,
 }
 
-impl PoolObserver for Register {
+impl PoolObserver for SwitchLog {
     fn observe(&self, event: &PoolEvent<'_>) {
         match event.kind {
             PoolEventKind::Created => {
@@ -242,11 +242,11 @@ impl PoolObserver for Register {
 /// Concurrent switches each return their own result, and the counts are right.
 #[test]
 fn concurrent_switches_return_own_results() {
-    let (script, register) = (Script::new(), Arc::new(Register::default()));
-    let manager = builder(&script).observer(register.clone()).build_idle().unwrap();
+    let (script, log) = (Script::new(), Arc::new(SwitchLog::default()));
+    let manager = builder(&script).observer(log.clone()).build_idle().unwrap();
     let switch_often = |text: &str| -> Vec<_> {
         let told: Vec<_> = (0..2_000).map(|_| manager.switch(&spec(text)).unwrap()).collect();
-        let specs = register.specs.lock();
+        let specs = log.specs.lock();
         for switched in &told {
             assert_eq!(specs[&switched.pool()], text, "{switched:?}");
         }
@@ -258,7 +258,7 @@ fn concurrent_switches_return_own_results() {
     });
     // Every pool that became current did so for one of the two switches, and only that one returned
     // it.
-    let mut seen = register.became_current.lock().clone();
+    let mut seen = log.became_current.lock().clone();
     let mut heard: Vec<_> = told
         .iter()
         .filter_map(|switched| match *switched {

@@ -113,7 +113,7 @@ fn manager_waits_for_its_own_jobs_only() {
 
 /// A manager that is dropped completes the jobs that its pools submitted, including delayed ones.
 #[test]
-fn manager_that_goes_completes_its_pools_jobs() {
+fn dropped_manager_completes_its_pools_jobs() {
     let _alone = alone();
     let (script, other) = (Script::new(), Script::new());
     let (first, second) =
@@ -140,7 +140,7 @@ fn manager_that_goes_completes_its_pools_jobs() {
     assert_eq!(seen.len(), 4);
 }
 
-/// Managers with one queue share its thread. They leave it their pools, and only its owner waits
+/// Managers with one queue share its thread. They leave their pools to it, and only its owner waits
 /// for it.
 #[test]
 fn managers_share_a_queue_that_they_were_given() {

@@ -15,7 +15,8 @@ use zpool_manager::{
 };
 use zpool_testing::executors::ScriptedExecutor;
 
-/// Runs `work` on a thread of its own, with a watchdog: the fault would be a wait without end.
+/// Runs `work` on a thread of its own, with a watchdog, since a fault would show as a wait without
+/// end.
 fn ends<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, wait) = mpsc::channel();
     std::thread::spawn(move || done.send(work()));
@@ -44,14 +45,14 @@ fn switch_with_manual_executor_never_waits() {
 
 /// Switches, flushes and reaps at every event, and keeps the results.
 #[derive(Debug, Default)]
-struct Meddler {
+struct SwitchingObserver {
     manager: OnceLock<Weak<PoolManager>>,
     switches: Mutex<Vec<Result<(), SwitchError>>>,
     flushes: Mutex<Vec<Result<(), DrainError>>>,
     reaped: AtomicUsize,
 }
 
-impl PoolObserver for Meddler {
+impl PoolObserver for SwitchingObserver {
     fn observe(&self, event: &PoolEvent<'_>) {
         // The last event comes from a manager that is being dropped.
         let Some(manager) = self.manager.get().and_then(Weak::upgrade) else { return };
@@ -68,21 +69,21 @@ impl PoolObserver for Meddler {
 /// In an observer, as in a constructor, a switch and a flush are errors, and a reap does nothing.
 #[test]
 fn observer_that_switches_or_flushes_gets_an_error() {
-    let (script, meddler) = (Script::new(), Arc::new(Meddler::default()));
-    let manager = builder(&script).observer(meddler.clone()).build(&spec("a+x")).unwrap();
+    let (script, observer) = (Script::new(), Arc::new(SwitchingObserver::default()));
+    let manager = builder(&script).observer(observer.clone()).build(&spec("a+x")).unwrap();
     let manager = Arc::new(manager);
-    meddler.manager.set(Arc::downgrade(&manager)).unwrap();
+    observer.manager.set(Arc::downgrade(&manager)).unwrap();
     let manager = ends(move || {
         manager.switch(&spec("a+y")).unwrap();
         manager.flush().unwrap();
         manager
     });
-    let switches = meddler.switches.lock();
+    let switches = observer.switches.lock();
     // Created, published, retired, destroyed.
-    assert_eq!((switches.len(), meddler.flushes.lock().len()), (8, 4));
+    assert_eq!((switches.len(), observer.flushes.lock().len()), (8, 4));
     assert!(switches.iter().all(|outcome| *outcome == Err(SwitchError::InsideObserver)));
-    assert!(meddler.flushes.lock().iter().all(|outcome| *outcome == Err(DrainError)));
-    assert_eq!(meddler.reaped.load(Ordering::SeqCst), 0);
+    assert!(observer.flushes.lock().iter().all(|outcome| *outcome == Err(DrainError)));
+    assert_eq!(observer.reaped.load(Ordering::SeqCst), 0);
     let message = SwitchError::InsideObserver.to_string();
     assert_eq!(message, "an observer called a switch: switch when the observed call is over");
     drop(switches);
@@ -213,11 +214,11 @@ fn relay_waited_for_on_its_only_thread_ends() {
     assert_eq!((relay.stats().depth, relay.stats().jobs_run), (0, 20));
     drop((relay, executor));
     ends(move || thread.join().unwrap());
-    assert_eq!(ran.lock().len(), 20, "what is left with the executor is for nothing");
+    assert_eq!(ran.lock().len(), 20, "the envelopes left with the executor are empty");
 }
 
-/// The last manager may go inside its executor's `submit`: it does not wait for that call to
-/// return.
+/// The last manager may be dropped inside its executor's `submit`: it does not wait for that call
+/// to return.
 #[test]
 fn manager_dropped_inside_submit_ends() {
     let (script, last) = (Script::new(), Arc::new(Mutex::new(None::<PoolManager>)));
@@ -267,7 +268,7 @@ impl Executor for RefusesLate {
 /// A manager that is dropped waits for a thread that hands a pool over, and destroys the pool if it
 /// is refused. The other thread is in a no-block section, and could only leak it.
 #[test]
-fn manager_that_goes_waits_for_a_hand_over() {
+fn dropped_manager_waits_for_hand_over() {
     let (script, leaked) = (Script::new(), pools_leaked());
     let executor = Arc::new(RefusesLate::default());
     let manager = builder(&script).executor(executor.clone()).build(&spec("a+x")).unwrap();
@@ -289,12 +290,12 @@ fn manager_that_goes_waits_for_a_hand_over() {
 
 /// Records whether it was dropped, and whether inside a no-block section. Waits in `submit`.
 #[derive(Debug)]
-struct Doorkeeper {
+struct BlockingExecutor {
     waits: Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>,
     dropped: Arc<Mutex<Option<bool>>>,
 }
 
-impl Executor for Doorkeeper {
+impl Executor for BlockingExecutor {
     fn submit(&self, job: Job) -> Result<(), Refused> {
         let waits = self.waits.lock().take();
         if let Some((begun, go)) = waits {
@@ -309,7 +310,7 @@ impl Executor for Doorkeeper {
     }
 }
 
-impl Drop for Doorkeeper {
+impl Drop for BlockingExecutor {
     fn drop(&mut self) {
         *self.dropped.lock() = Some(NoBlock::is_active());
     }
@@ -321,7 +322,8 @@ impl Drop for Doorkeeper {
 fn executor_left_to_releaser_survives_no_block() {
     for (inside, expected) in [(false, Some(false)), (true, None)] {
         let (script, dropped) = (Script::new(), Arc::new(Mutex::new(None)));
-        let executor = Arc::new(Doorkeeper { waits: Mutex::default(), dropped: dropped.clone() });
+        let executor =
+            Arc::new(BlockingExecutor { waits: Mutex::default(), dropped: dropped.clone() });
         let weak = Arc::downgrade(&executor);
         let manager = builder(&script).executor(executor).build(&spec("a+x")).unwrap();
         let last = manager.current().unwrap();
@@ -366,10 +368,10 @@ impl ZPoolDriver for Owning {
     }
 }
 
-/// An executor that is dropped with jobs drops them and all their pools, although pools own the
-/// executor that they got. After the manager is gone, that executor takes no job.
+/// An executor that is dropped with jobs drops them and their pools, although pools own the
+/// executor that they were given. After the manager is gone, that executor takes no job.
 #[test]
-fn executor_dropped_with_jobs_takes_the_pools_along() {
+fn executor_dropped_with_jobs_drops_their_pools() {
     let (script, manual, given) = (Script::new(), Arc::new(Manual::new()), Arc::default());
     let registry = registry(&script);
     registry.register_allocator(Arc::new(Owning(script.clone(), Arc::clone(&given)))).unwrap();

@@ -55,7 +55,7 @@ mod tests {
                 let out = run_in_child(TEST, VARIABLE, "7");
                 assert!(out.lines().any(|line| line == "the value is 7"), "{out}");
                 let failed = std::panic::catch_unwind(|| run_in_child(TEST, VARIABLE, "fails"));
-                assert!(failed.is_err(), "a failure of the child is one of the parent");
+                assert!(failed.is_err(), "a failure of the child fails the parent");
             }
         }
     }

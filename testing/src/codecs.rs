@@ -249,7 +249,7 @@ pub fn pass(codec: &Codec, blocks: &[Vec<u8>]) -> Heap {
 ///
 /// # Panics
 ///
-/// If one is not, or if there are hardly any.
+/// If a refused allocation is not an error, or if there were hardly any to refuse.
 pub fn check_refusals(compressor: &dyn Compressor) {
     let mut refusals = 0;
     for max_block_len in [4096, 1 << 20] {

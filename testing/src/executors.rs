@@ -1,4 +1,4 @@
-//! Executors that are difficult to have: ones that refuse, allocate, or lose jobs.
+//! Executors that are difficult to work with: ones that refuse, allocate, or lose jobs.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use zpool_core::NoBlock;
 use zpool_core::exec::{Executor, ExecutorProperties, Job, Manual, Refused, RefusedReason};
 
-/// Refuses every job as full, and says that it may be called in a no-block section.
+/// Refuses every job as full, and promises that it may be called in a no-block section.
 #[derive(Debug, Default)]
 pub struct RefusingExecutor {
     refused: AtomicUsize,
@@ -36,8 +36,8 @@ pub enum Fate {
     Leaked,
 }
 
-/// Runs no job as long as it is unwilling, and keeps them for the test to run once it is willing.
-/// Says that it may be called in a no-block section.
+/// Takes no job while it is unwilling. Once it is willing, it keeps jobs for the test to run.
+/// Promises that it may be called in a no-block section.
 #[derive(Debug)]
 pub struct UnwillingExecutor {
     fate: Fate,
@@ -49,7 +49,7 @@ pub struct UnwillingExecutor {
 /// The closure of a [`ScriptedExecutor`].
 type Script = dyn Fn(Job) -> Result<(), Refused> + Send + Sync;
 
-/// Does with each job what the test's closure says.
+/// Passes each job to the test's closure.
 pub struct ScriptedExecutor {
     script: Box<Script>,
     properties: ExecutorProperties,
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn scripted_executor_does_what_it_is_told() {
+    fn scripted_executor_follows_its_script() {
         let executor = ScriptedExecutor::in_no_block(|job| match job.label() {
             "refused" => refuse(job),
             _ => job.run().map_err(|_| unreachable!("it does not panic")),

@@ -23,7 +23,7 @@ std::thread_local! {
 /// Called at each heap call of any thread.
 static HOOK: OnceLock<fn()> = OnceLock::new();
 
-/// The allocator: the system's, with a look at each call.
+/// The system's allocator, with each call counted.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CountingAllocator;
 

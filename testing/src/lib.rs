@@ -10,8 +10,8 @@
 //!   system       a system that refuses calls, or keeps memory resident
 //! ```
 //!
-//! Only a dev-dependency: the crate is not published, and nothing published depends on it. What a
-//! third party needs to test a back end of its own is in zpool-conformance instead.
+//! Only a dev-dependency: the crate is not published, and nothing published depends on it. A third
+//! party that tests a back end of its own uses zpool-conformance instead.
 //!
 //! # Example
 //!

@@ -1,6 +1,6 @@
 //! Which processor a thread runs on, for tests of what is kept for each.
 
-/// Processors that are tried: as many as tell a thread that stays from one that moves.
+/// The most processors that are tried: enough to tell a thread that stays from one that moves.
 #[cfg(target_os = "linux")]
 const TRIED: usize = 4;
 

@@ -1,5 +1,5 @@
-//! A system that refuses calls, or keeps all memory resident. Each test needs a
-//! [child process](crate::child), because neither can be taken back.
+//! A system that refuses calls, or keeps all memory resident. Each test needs a [child
+//! process](crate::child), because neither can be undone.
 
 /// The result of a refused system call: an error, or success without an effect.
 pub const ANSWERS: [i32; 4] = [libc::EPERM, libc::EINVAL, libc::ENOSYS, 0];

@@ -1,4 +1,4 @@
-//! Inputs: what is no file or pipe is refused at once, and only as much is read as is needed.
+//! Inputs: whatever is not a file or a pipe is refused at once, and no more is read than is needed.
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -60,7 +60,7 @@ fn closed_pipe_is_empty() {
     }
 }
 
-/// A pipe that never ends is read for the blocks that are wanted only, the first ones.
+/// Only the first blocks of an endless pipe are read, as many as are wanted.
 #[test]
 fn endless_pipe_is_cut() {
     let folder = tempfile::tempdir().unwrap();

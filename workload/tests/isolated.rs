@@ -44,7 +44,7 @@ fn be_a_child_if_asked() {
             drop(copy);
             answer(&(copied, growth.bytes().unwrap())).unwrap();
         }
-        "deaf" => answer(&"did not listen").unwrap(),
+        "ignores input" => answer(&"input ignored").unwrap(),
         "talkative" => {
             let mut stdout = std::io::stdout().lock();
             (0..20_000).for_each(|i| {
@@ -83,7 +83,7 @@ fn isolated_growth_is_exact() {
 /// A child that does not read its input may answer.
 #[test]
 fn child_may_ignore_its_input() {
-    assert_eq!(isolated("deaf").run::<String>(&noise(2000)).unwrap(), "did not listen");
+    assert_eq!(isolated("ignores input").run::<String>(&noise(2000)).unwrap(), "input ignored");
 }
 
 /// A child that writes much before it reads does not deadlock.
@@ -95,7 +95,7 @@ fn early_output_does_not_deadlock() {
 /// A child without input answers too.
 #[test]
 fn child_without_input_answers() {
-    assert_eq!(isolated("deaf").run_without_input::<String>().unwrap(), "did not listen");
+    assert_eq!(isolated("ignores input").run_without_input::<String>().unwrap(), "input ignored");
 }
 
 /// A child that fails or gives no answer is an error of one line.
@@ -108,10 +108,10 @@ fn failed_child_is_one_line() {
     );
     let silent = isolated("silent").run::<u32>(&noise(1)).unwrap_err();
     assert!(matches!(silent, IsolatedError::Answer(_)), "{silent}");
-    let other_type = isolated("deaf").run::<u32>(&noise(1)).unwrap_err();
+    let other_type = isolated("ignores input").run::<u32>(&noise(1)).unwrap_err();
     assert!(matches!(other_type, IsolatedError::Answer(_)), "{other_type}");
-    // What the test harness prints first is no header of pages.
-    let no_pages = isolated("deaf").run_for_pages().unwrap_err();
+    // What the test harness prints first is not a header of pages.
+    let no_pages = isolated("ignores input").run_for_pages().unwrap_err();
     assert!(matches!(no_pages, IsolatedError::Pipe(_)), "{no_pages}");
     let no_success = isolated("failing").run_for_pages().unwrap_err();
     assert!(matches!(no_success, IsolatedError::Failed(_)), "{no_success}");

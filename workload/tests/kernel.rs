@@ -16,7 +16,7 @@ const ROLE: &str = "WORKLOAD_TEST_KERNEL_CHILD";
 /// Longer than any test waits: the child ends by a signal.
 const FOR_LONG: Duration = Duration::from_secs(600);
 
-/// A folder as `/sys/module/zswap/parameters`.
+/// Makes a folder like `/sys/module/zswap/parameters`.
 fn parameters() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("compressor"), "zstd\n").unwrap();
@@ -171,8 +171,8 @@ fn panic_restores_zswap() {
     assert_eq!(values(folder.path()), ["zstd", "N"]);
 }
 
-/// A signal that ends a process removes its zram device. Runs where there is zram and root; says so
-/// where not.
+/// A signal that ends a process removes its zram device. Without zram or root, the test only
+/// reports that.
 #[test]
 fn signal_removes_zram_device() {
     let (mut child, ready) = start("zram", &[]);

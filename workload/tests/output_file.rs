@@ -1,4 +1,4 @@
-//! Outputs: what must never be overwritten, and that a file is there as a whole or not at all.
+//! Outputs: inputs are never overwritten, and a file appears as a whole or not at all.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -41,7 +41,7 @@ fn output_naming_input_is_refused() {
             let error = OutputFile::claim(&folder.join(name), &[&input], force).unwrap_err();
             assert!(matches!(error, OutputError::IsInput { .. }), "{name}: {error}");
         }
-        // Also where the input is named by a link.
+        // Even if the input is named by a link.
         let error = OutputFile::claim(&input, &[folder.join(name)], true).unwrap_err();
         assert!(matches!(error, OutputError::IsInput { .. }), "{name}: {error}");
     }
@@ -88,7 +88,7 @@ fn output_is_written_whole() {
     assert_eq!(fs::read(&path).unwrap(), b"all of it");
 }
 
-/// A file that came to be while the program measured is not replaced.
+/// A file that appeared while the program measured is not replaced.
 #[test]
 fn file_made_after_claim_is_kept() {
     let folder = tempfile::tempdir().unwrap();
@@ -129,8 +129,7 @@ fn unwritable_output_is_refused() {
     assert_eq!(names(folder), ["dangling", "pipe", "plain", "socket"]);
 }
 
-/// A device is written as it is: it is not replaced by a file, and one that is full is an error of
-/// the write.
+/// A device is written to and not replaced by a file. If it is full, the write fails.
 #[test]
 fn device_is_written_not_replaced() {
     use std::os::unix::fs::FileTypeExt;

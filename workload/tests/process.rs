@@ -15,7 +15,8 @@ const MIB: u64 = 1 << 20;
 /// The variable that makes the test program a child, and says whether it hides.
 const ROLE: &str = "WORKLOAD_TEST_CHILD";
 
-/// A child that holds 20 MiB of a pattern and waits. It ends when this does, however this ends.
+/// A child that holds 20 MiB of a pattern and waits. It ends with this process, however this
+/// process ends.
 struct Holder(Child);
 
 impl Holder {

@@ -59,7 +59,7 @@ pub(crate) fn run(args: &ClassesArgs) -> Result<ExitCode, Failure> {
 const LEGEND: &str = "\
 slot: bytes of a slot. from: bytes of the shortest object that takes one.
 frames: pages of the system in a zspage. objects: slots in a zspage.
-tail: bytes at the end of a zspage that are no slot.
+tail: bytes at the end of a zspage that belong to no slot.
 ";
 
 impl ClassesReport {

@@ -91,7 +91,7 @@ enum Command {
     /// with 1.
     #[command(after_help = help::STORM)]
     Storm(StormArgs),
-    /// Show again and again what a running process could save
+    /// Show repeatedly what a running process could save
     ///
     /// Each time, stores a sample of the anonymous memory of the process with zsmalloc and each
     /// compressor, and verifies it. Without a terminal, prints one frame each time.
@@ -130,7 +130,7 @@ enum Command {
     /// If something is wrong, says what and exits with 1.
     #[command(after_help = help::REPLAY)]
     Replay(ReplayArgs),
-    /// Print what a shell needs to complete the command line
+    /// Print a script with which a shell completes the command line
     #[command(after_help = help::COMPLETIONS)]
     Completions {
         /// The shell
@@ -338,7 +338,7 @@ pub(crate) enum PolicyChoice {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ExecutorChoice {
-    /// A thread of its own, which is right
+    /// A dedicated thread, which is the correct way
     Queue,
     /// The switching thread, between two switches
     Manual,

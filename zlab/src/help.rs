@@ -89,7 +89,7 @@ Examples:
   zlab replay - < actions.txt
 
 Exit codes:
-  0  all is as it must be
+  0  all is correct
   1  something is not; the message says at which action
   2  the command line, the input or the machine is at fault";
 

@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use crate::error::Failure;
 
-/// Writes `text` to the standard output. A reader that has gone away is no failure, because it has
-/// read what it wanted.
+/// Writes `text` to the standard output. A reader that has gone away is not a failure, because it
+/// has read what it wanted.
 pub(crate) fn print(text: &str) -> Result<ExitCode, Failure> {
     let mut stdout = io::stdout().lock();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
@@ -43,7 +43,7 @@ pub(crate) fn print_report_beside(
     if !output_is_stdout {
         return print_report(json, report, table);
     }
-    // A reader that has gone away is no failure, as in `print`.
+    // A reader that has gone away is not a failure, as in `print`.
     let _ = io::stderr().write_all(report_text(json, report, table)?.as_bytes());
     Ok(ExitCode::SUCCESS)
 }

@@ -56,11 +56,11 @@ struct ReplayReport {
     results: Vec<ReplayRow>,
 }
 
-/// The pools or the store on which all was as it must be, or the first on which it was not.
+/// A pool or a store, with its first deviation if there was one.
 #[derive(Debug, Serialize)]
 struct ReplayRow {
     subject: String,
-    /// The first deviation, and at which action it was.
+    /// The first deviation, with its action.
     #[serde(skip_serializing_if = "Option::is_none")]
     wrong: Option<String>,
 }
@@ -93,7 +93,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
 }
 
 impl ReplayReport {
-    /// Adds a row. Returns whether all was as it must be.
+    /// Adds a row. Returns whether there was no deviation.
     fn add(&mut self, subject: String, outcome: Result<(), RunError>) -> bool {
         let wrong = outcome.err().map(|error| one_line(&error.to_string()));
         let right = wrong.is_none();
@@ -101,24 +101,23 @@ impl ReplayReport {
         right
     }
 
-    /// Formats the rows on which all was right. An error says the rest.
+    /// Formats the rows without a deviation. The error reports the other one.
     fn text(&self) -> String {
         let right = self.results.iter().filter(|row| row.wrong.is_none());
-        let line = |row: &ReplayRow| {
-            format!("{} actions on {}: all as it must be\n", self.actions, row.subject)
-        };
+        let line =
+            |row: &ReplayRow| format!("{} actions on {}: all correct\n", self.actions, row.subject);
         right.map(line).collect()
     }
 }
 
-/// Reads a list. Lists are short, so a file of more than [`MAX_LIST_BYTES`] is none.
+/// Reads a list. Lists are short, so a file of more than [`MAX_LIST_BYTES`] is refused.
 fn read(file: &Path) -> Result<String, Failure> {
     let mut text = String::new();
     let read = Input::open(file)?.take(MAX_LIST_BYTES + 1).read_to_string(&mut text);
     read.map_err(|error| Failure::new(format!("cannot read {file:?}: {error}")))?;
     if text.len() as u64 > MAX_LIST_BYTES {
         return Err(Failure::new(format!(
-            "{file:?} is no list of actions: it is longer than 64 MiB"
+            "{file:?} is not a list of actions: it is longer than 64 MiB"
         )));
     }
     Ok(text)
@@ -160,7 +159,7 @@ fn on_store(
 }
 
 /// Creates a page source. Frames of the system's size come from the system and read as zero after
-/// their release, so that a use after that shows.
+/// their release, so that a later use is detected.
 fn new_source(frame: usize) -> Arc<dyn PageSource> {
     #[cfg(unix)]
     if frame == os_frame_size() {

@@ -66,7 +66,7 @@ mod tests {
         }
     }
 
-    /// An option, a command and a file are what they are.
+    /// Options, commands and files have no suggestion.
     #[test]
     fn words_that_mean_themselves() {
         assert_eq!(meant("--strom", NAMES), None);

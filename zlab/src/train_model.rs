@@ -1,5 +1,5 @@
-//! `zlab train --codec pagelz`: a model from the blocks of files, if it pays on blocks that it was
-//! not trained on.
+//! `zlab train --codec pagelz`: trains a model on the blocks of files, and keeps it if it pays on
+//! other blocks.
 
 use std::process::ExitCode;
 
@@ -22,8 +22,8 @@ struct ModelReport {
     decompress_over_generic: f64,
 }
 
-/// Trains, judges, and writes the model if it pays. One that does not is an error, and nothing is
-/// written. `spec` is how it is used, at this level.
+/// Trains and judges a model, and writes it if it pays. Otherwise fails and writes nothing. `spec`
+/// is the spec in which the model is used.
 pub(crate) fn run(args: &TrainArgs, level: u8, spec: &str) -> Result<ExitCode, Failure> {
     let output = OutputFile::claim(&args.output, &args.files, args.force)?;
     let progress = Progress::spinner("reading, training and judging");
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &TrainArgs, level: u8, spec: &str) -> Result<ExitCode, F
     print_report_beside(beside, args.json, &report, || report.text(&trained.verdict))
 }
 
-/// The level to judge at.
+/// Returns the level to judge at.
 pub(crate) fn level(asked: Option<i32>) -> Result<u8, Failure> {
     let levels = PagelzCompressor::LEVELS;
     let level = asked.unwrap_or(i32::from(*levels.end()));

@@ -112,7 +112,7 @@ fn analyze_cold_predicts_each_share() {
     assert_eq!(svg.matches("<rect").count(), 4, "{svg}");
 }
 
-/// `--cold` is refused where it predicts nothing.
+/// `--cold` is refused if it would predict nothing.
 #[test]
 fn analyze_cold_is_refused_if_pointless() {
     let same = ["analyze", "--cold", "zbud+lz4"];

@@ -215,7 +215,7 @@ fn bad_file_fails_early() {
     assert!(refused(&["analyze", good, "/no/such/file"]).contains("/no/such/file"));
 }
 
-/// Every command that reads files reports an input that is no file in one line, and none hangs.
+/// Every command that reads files reports an input that is not a file in one line, and none hangs.
 #[test]
 fn odd_inputs_never_hang() {
     let folder = tempfile::tempdir().unwrap();

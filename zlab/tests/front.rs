@@ -1,4 +1,4 @@
-//! The front of the program: misspelt commands, help, completions, narrow tables, and `-`.
+//! The command line from outside: misspelt commands, help, completions, narrow tables, and `-`.
 
 use std::fs;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::common::{records, stdout, zlab};
 use serde_json::Value;
 
-/// A misspelt command is no file that is missing.
+/// A misspelt command is not reported as a missing file.
 #[test]
 fn misspelt_command_is_named() {
     for (args, meant) in [

@@ -22,9 +22,10 @@ fn pages() -> Vec<Vec<u8>> {
     (0..300).map(page).collect()
 }
 
-/// Warm: this thread has stored and loaded before, every key exists, and pool and index do not
-/// grow: the same pages again, and an executor that does not run the pool's own job, after as many
-/// passes as the allocator takes to have every class where it stays.
+/// A warm store makes no heap call. Warm means that this thread has stored and loaded before, that
+/// every key exists, and that neither pool nor index grows. So the test stores the same pages
+/// again, with an executor that does not run the pool's own job, after as many passes as the size
+/// classes take to settle.
 #[test]
 fn warm_store_makes_no_heap_call() {
     let pages = pages();

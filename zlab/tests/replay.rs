@@ -40,12 +40,9 @@ trim
 fn replay_on_each_allocator() {
     let chained = ["--allocator", "zsmalloc(chain=8)", "--frame", "16384", "--max-len", "65536"];
     for (more, says) in [
-        (
-            &[][..],
-            "12 actions on zbud: all as it must be\n12 actions on zsmalloc: all as it must be\n",
-        ),
-        (&["--allocator", "zbud"], "12 actions on zbud: all as it must be\n"),
-        (&chained, "12 actions on zsmalloc(chain=8): all as it must be\n"),
+        (&[][..], "12 actions on zbud: all correct\n12 actions on zsmalloc: all correct\n"),
+        (&["--allocator", "zbud"], "12 actions on zbud: all correct\n"),
+        (&chained, "12 actions on zsmalloc(chain=8): all correct\n"),
     ] {
         let output = replay(LIST, more);
         let told = String::from_utf8(output.stdout).unwrap();
@@ -65,7 +62,7 @@ fn replay_on_switching_store() {
     let output = replay(LIST, &["--store", "zsmalloc+lz4"]);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let told = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(told, "12 actions on a store of zsmalloc+lz4: all as it must be\n");
+    assert_eq!(told, "12 actions on a store of zsmalloc+lz4: all correct\n");
 }
 
 /// A length of 0 is an empty block, which a store keeps like any other.
@@ -74,14 +71,14 @@ fn replay_empty_blocks_on_store() {
     let list = "insert 0 fill 1\ninsert 0 fill 5\nread 0\nread 1\nfree 0\ntrim\ninsert 0 fill 4\n";
     let output = replay(list, &["--store", "zsmalloc+lz4"]);
     let told = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(told, "7 actions on a store of zsmalloc+lz4: all as it must be\n");
+    assert_eq!(told, "7 actions on a store of zsmalloc+lz4: all correct\n");
 }
 
-/// A file that is no list is refused in one line.
+/// A file that is not a list is refused in one line.
 #[test]
 fn malformed_list_is_refused() {
     for (list, more, says) in [
-        ("trim\ngrow 3\n", &[][..], "line 2: `grow 3` is no action"),
+        ("trim\ngrow 3\n", &[][..], "line 2: `grow 3` is not an action"),
         ("insert 1 fill \u{1b}[1m\n", &[], "line 1"),
         ("trim\n", &["--allocator", "unheard-of"], "unheard-of"),
         ("trim\n", &["--allocator", "zbud(pages=1)"], "pages"),

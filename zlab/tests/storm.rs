@@ -1,4 +1,4 @@
-//! `zlab storm`: short storms, and their books.
+//! `zlab storm`: short storms, and their accounts.
 
 use std::process::Output;
 

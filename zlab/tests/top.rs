@@ -232,7 +232,7 @@ fn top_on_terminal_survives_a_stop() {
     assert!(view.ended().success());
 }
 
-/// An error of a frame comes after the terminal is as it was.
+/// The terminal is restored before the error of a frame is printed.
 #[test]
 fn top_on_terminal_ends_with_the_process() {
     let sampled = Sampled::start();

@@ -86,7 +86,7 @@ fn sweep_recommends_from_front() {
     assert!(chart.matches("class=\"mark ").count() >= 2 * settings.len());
 }
 
-/// Nothing foretells noise, so a model of it saves nothing; and nothing is written.
+/// A model of noise saves nothing, because noise cannot be predicted, so nothing is written.
 #[test]
 fn train_pagelz_model_of_noise_is_refused() {
     let folder = tempfile::tempdir().unwrap();

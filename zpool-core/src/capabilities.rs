@@ -1,6 +1,6 @@
 //! The facts about a pool by which callers and test suites choose what to do with it.
 
-/// Facts about a pool. Choose policy and test cases by them, instead of probing by failed calls.
+/// Facts about a pool. Use them to choose policy and test cases, instead of making calls that fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
@@ -8,12 +8,12 @@ pub struct Capabilities {
     pub max_object_len: usize,
     /// Objects may change their address while no guard holds them.
     pub moves_objects: bool,
-    /// [`ZPool::compact`](crate::ZPool::compact) does something.
+    /// Whether [`ZPool::compact`](crate::ZPool::compact) is implemented.
     pub can_compact: bool,
     /// `compact` reports an [estimate](crate::CompactionReport::estimated_bytes), in which 0 means
     /// that there is nothing to gain.
     pub estimates_compaction: bool,
-    /// [`ZPool::reclaim`](crate::ZPool::reclaim) does something.
+    /// Whether [`ZPool::reclaim`](crate::ZPool::reclaim) is implemented.
     pub can_reclaim: bool,
     /// With [`PoolConfig::wipe_on_free`](crate::PoolConfig::wipe_on_free), no byte of a freed
     /// object remains.

@@ -35,7 +35,7 @@ pub struct CompactionReport {
     pub moved_objects: usize,
     /// Objects that were not moved because a guard held them.
     pub pinned_objects: usize,
-    /// Whether the budget ended the call before everything was gained.
+    /// Whether the budget ended the call while there was still something to gain.
     pub exhausted: bool,
 }
 
@@ -45,7 +45,7 @@ pub trait Evict {
     /// returning `Ok`.
     ///
     /// The pool calls this with no lock held, and never twice at the same time for one object.
-    /// Another thread may free the object at any moment, so an unknown `id` is no error: return
+    /// Another thread may free the object at any moment, so an unknown `id` is not an error: return
     /// `Ok`.
     ///
     /// # Errors

@@ -105,7 +105,7 @@ impl fmt::Display for FreeError {
     }
 }
 
-/// The text is whole, so there is no source (`docs/decisions/0039`).
+/// The message already contains the cause, so there is no `source` (`docs/decisions/0039`).
 impl core::error::Error for FreeError {}
 
 /// An inconsistency that [`ZPool::validate`](crate::ZPool::validate) found. Always a bug of the

@@ -5,15 +5,15 @@
 //!  +----------------+----------------+--------------------------------+
 //!  |    pool tag    |   generation   |             index              |
 //!  +----------------+----------------+--------------------------------+
-//!   never 0 (niche)   of the slot      of the slot in the pool's table
+//!   never 0 (niche)   of the entry     of the entry in the pool's table
 //! ```
 //!
 //! The pool tag is the pool's process-unique [`PoolId`] folded to 16 bits. The generation is that
-//! of the slot, cut to 16 bits by the pool. Both wrap, so foreign and stale handles are detected on
-//! a best-effort basis.
+//! of the entry, cut to 16 bits by the pool. Both wrap, so foreign and stale handles are detected
+//! on a best-effort basis.
 //!
 //! **Soundness never rests on that**: a back end treats an opened handle as untrusted numbers, and
-//! checks bounds and the slot's state. The worst that a confused caller can do is to read or free
+//! checks bounds and the entry's state. The worst that a confused caller can do is to read or free
 //! another object of the same pool.
 
 use core::fmt;
@@ -44,7 +44,7 @@ impl PoolId {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         // Relaxed: only uniqueness matters, which one RMW on one word guarantees.
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        PoolId(NonZeroU64::new(id).expect("2^64 pools were not made"))
+        PoolId(NonZeroU64::new(id).expect("fewer than 2^64 pools are made"))
     }
 
     /// Returns the number itself, for logs.
@@ -121,17 +121,17 @@ impl fmt::Debug for HandleId {
 fn fmt_word(name: &str, word: NonZeroU64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let opened = Opened::decode(word);
     let tag = word.get() >> (INDEX_BITS + GENERATION_BITS);
-    write!(f, "{name}(pool#{tag} slot {} gen {})", opened.index, opened.generation)
+    write!(f, "{name}(pool#{tag} entry {} gen {})", opened.index, opened.generation)
 }
 
 /// The contents of an opened handle. Not to be trusted: after a wrap or a caller's bug, the pool
 /// may never have minted these numbers together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opened {
-    /// Index of the slot in the pool's handle table.
+    /// Index of the entry in the pool's handle table.
     pub index: u32,
-    /// The slot's generation when the handle was minted, in the width that the pool keeps (up to 16
-    /// bits).
+    /// The entry's generation when the handle was minted, in the width that the pool keeps (up to
+    /// 16 bits).
     pub generation: u16,
 }
 
@@ -144,8 +144,8 @@ impl Opened {
 
 /// Makes and opens the handles of one pool.
 ///
-/// Nothing else does. A pool makes itself a mint and keeps it private, and so needs no `unsafe` to
-/// have handles.
+/// No other code can. A pool makes its own mint and keeps it private, so it needs no `unsafe` to
+/// make handles.
 #[derive(Debug)]
 pub struct HandleMint {
     id: PoolId,
@@ -166,7 +166,7 @@ impl HandleMint {
         self.id
     }
 
-    /// Makes the handle of slot `index` in its current `generation`.
+    /// Makes the handle of entry `index` in its current `generation`.
     #[inline]
     pub fn mint(&self, index: u32, generation: u16) -> Handle {
         let word = u64::from(index)
@@ -196,7 +196,7 @@ impl HandleMint {
 mod tests {
     use super::*;
 
-    /// A minted handle opens to the numbers it was minted of.
+    /// A minted handle opens to the numbers that it was minted from.
     #[test]
     fn minted_handle_opens_to_numbers() {
         let mint = HandleMint::new();

@@ -35,7 +35,7 @@
 //!
 //! let (mint, other) = (HandleMint::new(), HandleMint::new());
 //! let object: Arc<[u8]> = Arc::from(&b"a compressed block"[..]);
-//! let handle = mint.mint(7, 0); // slot 7 of the pool's table, never used before
+//! let handle = mint.mint(7, 0); // entry 7 of the pool's table, never used before
 //!
 //! assert_eq!(mint.open(&handle)?.index, 7);
 //! assert_eq!(&*ReadGuard::shared(object), b"a compressed block");

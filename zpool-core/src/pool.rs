@@ -21,9 +21,9 @@ use crate::stats::PoolStats;
 ///
 /// # Dropping a pool
 ///
-/// - G1. Dropping a pool drops its objects. Their handles need not be freed before: owners that
-///   give up everything drop or forget the handles, and then the pool. The same holds for leaked
-///   guards.
+/// - G1. Dropping a pool drops its objects, even those that leaked guards hold. Their handles need
+///   not be freed before: an owner that gives up everything drops or forgets its handles, and then
+///   drops the pool.
 /// - G2. All frames are released to the page source and uncharged. That takes time in proportion to
 ///   the pool's pages, not to its objects, and needs no memory.
 /// - G3. It may block, and calls [`might_block`](crate::might_block).
@@ -51,8 +51,8 @@ pub trait ZPool: Send + Sync + Debug {
     ///   written, or bytes of an earlier object.
     /// - N2. Every length from 1 to [`Capabilities::max_object_len`] is accepted while there is
     ///   memory.
-    /// - N3. After an error the pool has the same objects, and the same accounts once
-    ///   [`trim`](Self::trim)med.
+    /// - N3. After an error the pool has the same objects as before and, once
+    ///   [trimmed](Self::trim), the same accounts.
     ///
     /// # Errors
     ///
@@ -143,8 +143,8 @@ pub trait ZPool: Send + Sync + Debug {
     ///   change.
     /// - H3. Returns false, without any effect, if a guard holds one of the objects (so an object
     ///   keeps its handle under a guard), if a handle is foreign or stale, or if the pool does not
-    ///   exchange, or not now. A pool whose guards are copies cannot see them, and always returns
-    ///   false.
+    ///   exchange, or cannot at the moment. A pool whose guards are copies cannot see them, and
+    ///   always returns false.
     ///
     /// # Concurrency
     ///
@@ -165,7 +165,7 @@ pub trait ZPool: Send + Sync + Debug {
     ///
     /// # Concurrency
     ///
-    /// - A3. Never blocks, and costs a few atomic loads: callers ask at every store.
+    /// - A3. Never blocks, and costs a few atomic loads: callers call it at every store.
     fn bytes_held(&self) -> usize;
 
     /// Returns a snapshot of the accounts.
@@ -178,8 +178,8 @@ pub trait ZPool: Send + Sync + Debug {
     ///
     /// # Concurrency
     ///
-    /// - S2. Takes a time that does not depend on the number of objects or pages: programs ask
-    ///   every second.
+    /// - S2. Takes a time that does not depend on the number of objects or pages: programs may call
+    ///   it every second.
     fn stats(&self) -> PoolStats;
 
     /// Computes the accounts by a walk over all objects and pages, instead of from counters.

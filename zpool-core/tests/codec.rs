@@ -16,9 +16,9 @@ use zpool_core::{CheckPolicy, NoBlock, set_check_policy};
 const BLOCK: usize = 64;
 const CONTEXT_BYTES: usize = 1000;
 /// Bytes of one compression context with its scratch.
-const SLOT_BYTES: usize = CONTEXT_BYTES + BLOCK;
+const CONTEXT_AND_SCRATCH: usize = CONTEXT_BYTES + BLOCK;
 
-/// The compressor's next action, once. Then it copies again.
+/// The compressor's next action. Afterwards it copies again.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Next {
     Compress(Fault),
@@ -192,7 +192,7 @@ impl Subject {
     fn contexts(&self) -> (usize, u64, u64) {
         let (stats, alive) = (self.codec.stats(), self.state.alive.load(SeqCst));
         assert!(
-            (alive * CONTEXT_BYTES..=alive * SLOT_BYTES).contains(&stats.context_bytes),
+            (alive * CONTEXT_BYTES..=alive * CONTEXT_AND_SCRATCH).contains(&stats.context_bytes),
             "{alive}: {stats:?}"
         );
         (alive, stats.contexts_made, stats.contexts_failed)
@@ -209,7 +209,7 @@ fn contexts_are_made_on_first_use_and_reused() {
         assert_eq!(subject.decompress(), Ok(()));
     }
     assert_eq!(subject.contexts(), (2, 2, 0));
-    assert_eq!(subject.codec.stats().context_bytes, SLOT_BYTES + CONTEXT_BYTES);
+    assert_eq!(subject.codec.stats().context_bytes, CONTEXT_AND_SCRATCH + CONTEXT_BYTES);
 
     let stateless = Subject::new(true);
     assert_eq!(stateless.decompress(), Ok(()));
@@ -309,10 +309,10 @@ fn grown_context_is_recounted_unless_it_panics() {
     subject.compress().unwrap();
     subject.state.grown.store(500, SeqCst);
     subject.compress().unwrap();
-    assert_eq!(subject.codec.stats().context_bytes, SLOT_BYTES + 500);
+    assert_eq!(subject.codec.stats().context_bytes, CONTEXT_AND_SCRATCH + 500);
     subject.next(Next::PanicInBytesHeld);
     assert!(subject.compress().is_ok());
-    assert_eq!(subject.codec.stats().context_bytes, SLOT_BYTES + 500);
+    assert_eq!(subject.codec.stats().context_bytes, CONTEXT_AND_SCRATCH + 500);
     subject.state.grown.store(0, SeqCst);
     subject.compress().unwrap();
     assert_eq!(subject.contexts(), (1, 1, 0));
@@ -337,7 +337,7 @@ fn retired_codec_keeps_no_compression_context() {
     assert_eq!(subject.contexts(), (2, 6, 0));
 }
 
-/// A context's panic in its drop is caught.
+/// A panic in a context's drop is caught.
 #[test]
 fn panicking_context_drop_is_caught() {
     let subject = Subject::new(false);
@@ -346,7 +346,7 @@ fn panicking_context_drop_is_caught() {
     assert_eq!(subject.contexts().0, 2);
     subject.next(Next::PanicInDrop);
     subject.codec.retire_compression();
-    assert_eq!(subject.contexts().0, 0, "the one after it was dropped, too");
+    assert_eq!(subject.contexts().0, 0, "the context after it was dropped, too");
 }
 
 /// A codec may be used from inside its own use.
@@ -369,7 +369,7 @@ fn codec_is_reentrant() {
     assert_eq!(
         (alive, made),
         (2 * cpu_shards(), depth as u64 + 1),
-        "as many are kept as there are slots"
+        "as many are kept as there are cells"
     );
 }
 

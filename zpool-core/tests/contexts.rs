@@ -13,7 +13,7 @@ use zpool_testing::codecs::{CodecHooks, HookedCompressor};
 const BLOCK: usize = 64;
 const CONTEXT_BYTES: usize = 1000;
 /// Bytes of one compression context with its scratch.
-const SLOT_BYTES: usize = CONTEXT_BYTES + BLOCK;
+const CONTEXT_AND_SCRATCH: usize = CONTEXT_BYTES + BLOCK;
 
 /// Longer than any wait here, and shorter than the test's own timeout.
 const WATCHDOG: Duration = Duration::from_secs(120);
@@ -22,7 +22,7 @@ const WATCHDOG: Duration = Duration::from_secs(120);
 struct State {
     alive: AtomicUsize,
     most_alive: AtomicUsize,
-    /// A context that panics for a block that begins with 1, and re-enters the codec for 2.
+    /// The codec that a context re-enters for a block that begins with 2. For 1 it panics.
     codec: OnceLock<Weak<Codec>>,
 }
 
@@ -92,7 +92,7 @@ fn ends(work: impl FnOnce() + Send + 'static) {
 /// finish.
 #[test]
 fn many_threads_stay_within_bound() {
-    for (max, most) in [(0, 1), (SLOT_BYTES, 1), (3 * SLOT_BYTES + 1, 3)] {
+    for (max, most) in [(0, 1), (CONTEXT_AND_SCRATCH, 1), (3 * CONTEXT_AND_SCRATCH + 1, 3)] {
         ends(move || {
             let subject = bounded(Some(max));
             let meet = Barrier::new(16);
@@ -114,8 +114,8 @@ fn many_threads_stay_within_bound() {
                 }
             });
             assert!(subject.state.most_alive.load(SeqCst) <= most, "bound of {max}");
-            assert_eq!(subject.budget.compression_bytes(), subject.alive() * SLOT_BYTES);
-            assert_eq!(subject.budget.bytes(), subject.alive() * SLOT_BYTES);
+            assert_eq!(subject.budget.compression_bytes(), subject.alive() * CONTEXT_AND_SCRATCH);
+            assert_eq!(subject.budget.bytes(), subject.alive() * CONTEXT_AND_SCRATCH);
         });
     }
 }
@@ -145,7 +145,7 @@ fn no_bound_makes_one_for_each_thread() {
 fn waiter_gets_context_when_holder_ends() {
     for end in ["returns", "panics", "codec panics", "session ends"] {
         ends(move || {
-            let subject = bounded(Some(SLOT_BYTES));
+            let subject = bounded(Some(CONTEXT_AND_SCRATCH));
             let (holds, held) = mpsc::channel();
             std::thread::scope(|scope| {
                 let subject = &subject;
@@ -183,7 +183,7 @@ fn waiter_gets_context_when_holder_ends() {
 #[test]
 fn leaked_context_does_not_block_for_ever() {
     ends(|| {
-        let subject = bounded(Some(SLOT_BYTES));
+        let subject = bounded(Some(CONTEXT_AND_SCRATCH));
         let mut session = subject.codec.session();
         session.compress(&[7; BLOCK], BLOCK).unwrap();
         std::mem::forget(session);
@@ -200,7 +200,7 @@ fn leaked_context_does_not_block_for_ever() {
 #[test]
 fn nested_use_does_not_wait() {
     ends(|| {
-        let subject = bounded(Some(SLOT_BYTES));
+        let subject = bounded(Some(CONTEXT_AND_SCRATCH));
         for _ in 0..3 {
             subject.compress(2).unwrap();
             subject.codec.compress(&[7; BLOCK], BLOCK, |_| subject.compress(7).unwrap()).unwrap();
@@ -216,7 +216,7 @@ fn nested_use_does_not_wait() {
 #[test]
 fn no_block_section_does_not_wait() {
     ends(|| {
-        let subject = bounded(Some(SLOT_BYTES));
+        let subject = bounded(Some(CONTEXT_AND_SCRATCH));
         subject
             .codec
             .compress(&[7; BLOCK], BLOCK, |_| {
@@ -251,15 +251,15 @@ fn lowered_bound_frees_surplus() {
     };
     use_at_once(3, &|| ());
     assert_eq!(subject.alive(), 3);
-    subject.budget.set_max_compression_bytes(Some(2 * SLOT_BYTES));
-    assert_eq!((subject.codec.free_surplus_contexts(), subject.alive()), (SLOT_BYTES, 2));
+    subject.budget.set_max_compression_bytes(Some(2 * CONTEXT_AND_SCRATCH));
+    assert_eq!((subject.codec.free_surplus_contexts(), subject.alive()), (CONTEXT_AND_SCRATCH, 2));
     subject.budget.set_max_compression_bytes(None);
     use_at_once(3, &|| {
-        subject.budget.set_max_compression_bytes(Some(SLOT_BYTES / 2));
+        subject.budget.set_max_compression_bytes(Some(CONTEXT_AND_SCRATCH / 2));
         subject.codec.free_surplus_contexts();
     });
     assert_eq!(subject.alive(), 1, "at least one stays");
-    assert_eq!(subject.budget.bytes(), SLOT_BYTES);
+    assert_eq!(subject.budget.bytes(), CONTEXT_AND_SCRATCH);
 }
 
 /// Idle contexts of both kinds are freed on request, except for one of each if requested.
@@ -281,9 +281,9 @@ fn idle_contexts_are_freed() {
     });
     subject.codec.decompress(&[7; BLOCK], &mut [0; BLOCK]).unwrap();
     assert_eq!(subject.alive(), 4);
-    assert_eq!(subject.codec.free_idle_contexts(true), 2 * SLOT_BYTES);
+    assert_eq!(subject.codec.free_idle_contexts(true), 2 * CONTEXT_AND_SCRATCH);
     assert_eq!((subject.alive(), subject.codec.free_idle_contexts(true)), (2, 0));
-    assert_eq!(subject.codec.free_idle_contexts(false), SLOT_BYTES + CONTEXT_BYTES);
+    assert_eq!(subject.codec.free_idle_contexts(false), CONTEXT_AND_SCRATCH + CONTEXT_BYTES);
     assert_eq!(
         (subject.alive(), subject.budget.bytes(), subject.budget.compression_bytes()),
         (0, 0, 0)
@@ -297,12 +297,12 @@ fn idle_contexts_are_freed() {
 /// Dropping a codec takes its bytes off the account, including leaked ones.
 #[test]
 fn dropped_codec_leaves_account_empty() {
-    let Subject { codec, budget, .. } = bounded(Some(10 * SLOT_BYTES));
+    let Subject { codec, budget, .. } = bounded(Some(10 * CONTEXT_AND_SCRATCH));
     let mut session = codec.session();
     session.compress(&[7; BLOCK], BLOCK).unwrap();
     std::mem::forget(session);
     codec.decompress(&[7; BLOCK], &mut [0; BLOCK]).unwrap();
-    assert_eq!(budget.bytes(), SLOT_BYTES + CONTEXT_BYTES);
+    assert_eq!(budget.bytes(), CONTEXT_AND_SCRATCH + CONTEXT_BYTES);
     drop(codec);
     assert_eq!((budget.bytes(), budget.compression_bytes()), (0, 0));
 }

@@ -173,7 +173,7 @@ fn jobs_taken_once_or_given_back() {
 /// replaces by a mutex under loom, and a mutex is stronger than what is to be shown. So plain
 /// exchanges stand for it here, Acquire and Release as in the code. No bound.
 #[test]
-fn two_exchanges_of_a_slot_order_a_flag_between_them() {
+fn exchanges_of_a_cell_order_a_flag() {
     const EMPTY: usize = 0;
     loom::model(|| {
         let slot = Arc::new(AtomicUsize::new(EMPTY));

@@ -39,7 +39,7 @@ fn written(source: &MmapSource, frames: usize) -> Run {
     run
 }
 
-/// Copies the run for an entry.
+/// Copies the run, for an entry of `discard_all`.
 fn again(run: &Run) -> Run {
     // SAFETY: only addresses are used until the run itself is released.
     unsafe { Run::new(run.base(), run.len()) }
@@ -151,7 +151,7 @@ fn give_back_by_moving(source: &MmapSource, answer: i32) {
     if !refuse(&ADVICE, answer) {
         return;
     }
-    // A refused hint is no error.
+    // A refused hint is not an error.
     source.populate(&runs[0], 0..4);
     assert_eq!(discard(source, &runs[0]), Ok(()));
     assert_eq!(discard_all(source, &runs[1..100]), 99);
@@ -205,7 +205,7 @@ fn keep_on_the_books(answer: i32) {
     assert!(full - resident() >= 800 * source.frame_size(), "the arena was unmapped");
 }
 
-/// Locked frames are kept if the system neither unlocks nor moves them, even if it does not tell
+/// Locked frames are kept if the system neither unlocks nor moves them, even if it does not report
 /// what is resident.
 #[test]
 fn refused_unlock_keeps_frames() {

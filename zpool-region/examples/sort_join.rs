@@ -61,7 +61,7 @@ mod tables {
         Ok(())
     }
 
-    /// The sum of the orders of each group of customers. Both tables are sorted by key.
+    /// Returns the sum of the orders of each group of customers. Both tables are sorted by key.
     fn join(customers: &[Row], orders: &[Row]) -> [u64; 7] {
         let mut sums = [0; 7];
         let mut rest = orders;
@@ -85,7 +85,7 @@ mod tables {
         sums
     }
 
-    /// A different key for each number, in no order.
+    /// Returns a different key for each number, in no order.
     fn scrambled(at: usize) -> u64 {
         // An odd factor permutes the residues of a power of two.
         (at as u64).wrapping_mul(0x9E37_79B1) & 0xFFFF_FFFF

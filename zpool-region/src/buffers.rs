@@ -11,7 +11,7 @@ use zpool_core::internal::sync::thread;
 use crate::mapping::Mapping;
 use crate::readahead::MAX_WINDOW;
 
-/// Buffers that there are: a bit each in one word. Pages that were never used cost nothing.
+/// The number of buffers, each with a bit in one word. Pages that were never used cost nothing.
 const BUFFERS: usize = 64;
 
 /// A fixed set of buffers, each of a window's length.
@@ -37,8 +37,8 @@ impl BufferPool {
         Ok(BufferPool { memory, free: AtomicU64::new(u64::MAX), unit })
     }
 
-    /// Takes a buffer. If as many threads have one as there are, this waits for one of them, which
-    /// never waits itself.
+    /// Takes a buffer. If all are taken, waits for a thread that has one, and such a thread never
+    /// waits itself.
     pub(crate) fn take(&self) -> WindowBuffer<'_> {
         loop {
             let free = self.free.load(Ordering::Relaxed);
@@ -63,7 +63,7 @@ impl BufferPool {
 }
 
 impl WindowBuffer<'_> {
-    /// The place of one unit of the window.
+    /// Returns the place of one unit of the window.
     ///
     /// # Panics
     ///
@@ -77,7 +77,7 @@ impl WindowBuffer<'_> {
         unsafe { self.pool.memory.bytes_mut(at, unit) }
     }
 
-    /// The first `units` units of the window.
+    /// Returns the first `units` units of the window.
     pub(crate) fn units(&self, units: usize) -> &[u8] {
         assert!(units <= MAX_WINDOW);
         let unit = self.pool.unit;

@@ -1,4 +1,4 @@
-//! Settings of a region, and its making.
+//! Settings of a region, and how it is built from them.
 
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ const LEAST_ABOVE_STORE: usize = 1 << 20;
 
 type MakeStore = dyn FnOnce(StoreBuilder<u64>) -> StoreBuilder<u64> + Send;
 
-/// Settings of a [`Region`] to be. Made by [`Region::builder`].
+/// Settings of a [`Region`]. Made by [`Region::builder`].
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct RegionBuilder {
     len: usize,
@@ -39,7 +39,7 @@ pub struct RegionBuilder {
 
 impl RegionBuilder {
     pub(crate) fn new() -> RegionBuilder {
-        // A second thread pays where it has a processor that the program does not need.
+        // A second thread pays if there is a processor for it that the program does not need.
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         RegionBuilder {
             len: 0,
@@ -55,45 +55,45 @@ impl RegionBuilder {
         }
     }
 
-    /// The bytes of the slice. There is no default.
+    /// Sets the bytes of the slice. There is no default.
     #[doc(alias = "size")]
     pub fn len(self, bytes: usize) -> Self {
         RegionBuilder { len: bytes, ..self }
     }
 
-    /// The limit in bytes of resident pages and of what the store holds, together (default: 1/2 of
-    /// the length). Tables of the region, some 5 bytes per unit and 28 per resident unit, are not
-    /// in it.
+    /// Sets the limit in bytes of resident pages and of what the store holds, together (default:
+    /// 1/2 of the length). Tables of the region, some 5 bytes per unit and 28 per resident unit,
+    /// are not in it.
     pub fn limit_bytes(self, bytes: usize) -> Self {
         RegionBuilder { limit: Some(bytes), ..self }
     }
 
-    /// The allocator and compressor of the store (default: that of zswap).
+    /// Sets the allocator and compressor of the store (default: those of zswap).
     pub fn spec(self, spec: PoolSpec) -> Self {
         RegionBuilder { spec: Some(spec), ..self }
     }
 
-    /// The most units that one fault brings in while faults are sequential: 1 to 16 (default 16).
-    /// Values outside are taken for the nearest.
+    /// Sets the most units that one fault brings in while faults are sequential: 1 to 16 (default
+    /// 16). Values outside this range are clamped to it.
     pub fn readahead(self, units: usize) -> Self {
         RegionBuilder { readahead: units.clamp(1, MAX_WINDOW), ..self }
     }
 
-    /// Whether the block of a unit stays in the store while the unit is resident and likely to be
-    /// evicted unchanged (default true). It then costs no compression. The bytes of such copies
+    /// Sets whether the block of a unit stays in the store while the unit is resident and likely to
+    /// be evicted unchanged (default true). It then costs no compression. The bytes of such copies
     /// count towards the limit.
     pub fn clean_copies(self, keep: bool) -> Self {
         RegionBuilder { clean_copies: keep, ..self }
     }
 
-    /// Whether every block has a checksum of four bytes (default true). Without it, memory that was
-    /// corrupted may be noticed by the program only.
+    /// Sets whether every block has a checksum of four bytes (default true). Without it, only the
+    /// program may notice corrupted memory.
     pub fn checksums(self, checksums: bool) -> Self {
         RegionBuilder { checksums, ..self }
     }
 
-    /// The number of threads that serve faults (default 1, or 2 on a machine of 4 processors and
-    /// more). Has no effect in signal mode.
+    /// Sets the number of threads that serve faults (default 1, or 2 on a machine of 4 processors
+    /// and more). Has no effect in signal mode.
     pub fn handler_threads(self, threads: usize) -> Self {
         RegionBuilder { handler_threads: threads, ..self }
     }
@@ -129,7 +129,7 @@ impl RegionBuilder {
         RegionBuilder { mode: FaultMode::Signal, ..self }
     }
 
-    /// Plants a mistake, which the tests of this crate must find.
+    /// Plants a bug, which the tests of this crate must find.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
     pub fn plant(self, planted: PlantedBug) -> Self {

@@ -40,7 +40,7 @@ impl RegionControl {
     }
 
     /// Puts the pages of a range away, as [`Region::evict`](crate::Region::evict) does. Returns the
-    /// bytes that went.
+    /// number of bytes put away.
     ///
     /// # Panics
     ///
@@ -74,7 +74,7 @@ impl RegionControl {
 }
 
 impl Engine {
-    /// The units that a range of bytes has a part in.
+    /// Returns the units that a range of bytes overlaps.
     ///
     /// # Panics
     ///

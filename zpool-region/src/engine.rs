@@ -20,10 +20,10 @@ use crate::uffd::Userfault;
 /// The store of a region: its keys are the numbers of units.
 pub(crate) type UnitStore = Store<u64, SequentialKeys>;
 
-/// Faults between two looks at what the store holds.
+/// Faults between two readings of the store's bytes.
 const STORE_BYTES_REFRESH: usize = 32;
 
-/// A deliberate mistake, which the tests must find.
+/// A deliberate bug, which the tests must find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 #[cfg_attr(not(feature = "testing"), allow(unreachable_pub, reason = "public in tests only"))]
@@ -128,12 +128,12 @@ impl Engine {
         getpid() == self.process
     }
 
-    /// The start of a unit's page.
+    /// Returns the start of a unit's page.
     pub(crate) fn page(&self, unit: usize) -> *mut u8 {
         self.memory.at(unit * self.unit)
     }
 
-    /// The unit that an address is in, if it is one of the region's.
+    /// Returns the unit that an address is in, if it is one of the region's.
     pub(crate) fn unit_at(&self, address: usize) -> Option<usize> {
         let offset = address.checked_sub(self.memory.base().addr())?;
         (offset < self.memory.len()).then_some(offset / self.unit)
@@ -153,21 +153,21 @@ impl Engine {
         self.limit.store(bytes, Ordering::Relaxed);
     }
 
-    /// Bytes over the limit, by the latest look at the store.
+    /// Returns the bytes over the limit, by the latest figure of the store.
     pub(crate) fn over_limit(&self) -> usize {
         let resident = self.resident.load(Ordering::Relaxed) * self.unit;
         let used = resident + self.store_bytes.load(Ordering::Relaxed);
         used.saturating_sub(self.limit())
     }
 
-    /// Looks at what the store holds. The call walks its pools, so a fault does it now and then
-    /// only.
+    /// Reads how many bytes the store holds. That walks its pools, so a fault does it only now and
+    /// then.
     pub(crate) fn refresh_store_bytes(&self) {
         self.store_bytes.store(self.store.bytes_held(), Ordering::Relaxed);
         self.until_refresh.store(STORE_BYTES_REFRESH, Ordering::Relaxed);
     }
 
-    /// Counts a fault, and looks at the store if it is time.
+    /// Counts a fault, and reads the store's bytes if it is time.
     pub(crate) fn note_fault(&self) {
         self.counters.faults.add(1);
         // Several threads may find the count at its end, and all of them set it again. A wrap below

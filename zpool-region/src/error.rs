@@ -9,7 +9,7 @@ use std::{fmt, io};
 pub enum RegionError {
     /// A length of 0, or of more units than a region can number (2^31), or than can be addressed.
     Length(usize),
-    /// The limit is below what the region needs at the very least.
+    /// The limit is below the least that the region needs.
     LimitTooLow {
         /// The limit in bytes.
         limit: usize,

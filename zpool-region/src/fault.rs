@@ -1,4 +1,4 @@
-//! How a missing page gets its contents: from the store, or as zeros.
+//! Fills missing pages: from the store, or with zeros.
 
 use std::io::Write;
 
@@ -75,7 +75,7 @@ impl Engine {
         }
     }
 
-    /// Fills `first`, which the caller has claimed in state `from`, and those behind it that are in
+    /// Fills `first`, which the caller has claimed in state `from`, and those after it that are in
     /// that state as well, up to `window` units.
     pub(crate) fn fill_window(
         &self,

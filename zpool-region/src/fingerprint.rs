@@ -22,12 +22,12 @@ pub(crate) struct FingerprintKey(Box<[u64]>);
 pub(crate) struct Fingerprint(u128);
 
 impl Fingerprint {
-    /// The bits, as they are kept in a table.
+    /// Returns the bits that stand for a fingerprint in a table.
     pub(crate) fn bits(of: Option<Fingerprint>) -> u128 {
         of.map_or(0, |print| print.0)
     }
 
-    /// The fingerprint of these bits, if they are not 0.
+    /// Returns the fingerprint of these bits, if they are not 0.
     pub(crate) fn from_bits(bits: u128) -> Option<Fingerprint> {
         (bits != 0).then_some(Fingerprint(bits))
     }
@@ -71,8 +71,8 @@ impl std::fmt::Debug for FingerprintKey {
     }
 }
 
-/// Multilinear hash of the two halves of a lane: the upper half of a sum of products with keys of
-/// 128 bits (Lemire and Kaser, *Strongly universal string hashing is fast*, 2014).
+/// Returns the multilinear hash of the two halves of a lane: the upper half of a sum of products
+/// with keys of 128 bits (Lemire and Kaser, *Strongly universal string hashing is fast*, 2014).
 fn folded(lane: u128, keys: &[u64]) -> u64 {
     let (high, low) = ((lane >> 64) as u64, lane as u64);
     let key = |at: usize| u128::from(keys[at]) << 64 | u128::from(keys[at + 1]);

@@ -53,7 +53,7 @@ impl Handlers {
 /// Serves faults until `stop` is readable.
 ///
 /// A handler that ended early would leave every accessor waiting for ever. So a panic, which could
-/// only be a mistake of this crate (the store contains those of plug-ins), ends the process.
+/// only be a bug of this crate (the store contains those of plug-ins), ends the process.
 fn run(engine: &Engine, stop: &OwnedFd) {
     if catch_unwind(AssertUnwindSafe(|| serve_until(engine, stop))).is_err() {
         std::process::abort();

@@ -37,8 +37,8 @@ impl<'a> HeldUnits<'a> {
         if !engine.is_ours() {
             return Err(RegionError::OtherProcess);
         }
-        // First they are held, then brought in: what comes in after this does not go again, and
-        // what is on its way out is waited for.
+        // Held first, then brought in: units that come in after this are not evicted, and units on
+        // their way out are waited for.
         engine.residents.lock().hold(units.clone());
         let held = HeldUnits { engine, units: units.clone() };
         for unit in units.clone() {

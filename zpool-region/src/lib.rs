@@ -63,9 +63,9 @@
 //! - **S5 No lost bytes.** If the store refuses a unit, its page moves back. If a block cannot be
 //!   read, accesses raise `SIGBUS` (`UFFDIO_POISON`), which is counted.
 //! - **S6 Progress.** Serving a fault touches no memory of a region and, once warm, makes no heap
-//!   call. It waits only for owners, which never wait for a fault. A handler never unwinds: a
-//!   panic would be a mistake of this crate, and ends the process, because a dead handler would
-//!   hang every accessor.
+//!   call. It waits only for owners, which never wait for a fault. A handler never unwinds: a panic
+//!   would be a bug of this crate, and ends the process, because a dead handler would hang every
+//!   accessor.
 //! - **S7 The drop has no access in flight**, because it needs the region to itself.
 //! - **S8 Locked memory is refused, or stays.** A program that locks all future memory cannot build
 //!   a region. Parts that are locked later are not put away. (`mlock` of a part that is not
@@ -99,8 +99,8 @@
 //! # Where to read next
 //!
 //! [`Region`] and [`RegionBuilder`]; the example `sort_join`. In the source, `state.rs` has the
-//! states, `fault.rs` and `reclaim.rs` are the two ways of a unit, and `residents.rs` decides which
-//! one goes. docs/decisions/0043 says why it is so.
+//! states, `fault.rs` brings units in, `reclaim.rs` puts them away, and `residents.rs` decides
+//! which one goes. docs/decisions/0043 has the reasons.
 
 // With loom there is only the state byte, in a test of its own.
 #![cfg(all(target_os = "linux", not(zpool_loom)))]

@@ -43,23 +43,23 @@ impl Mapping {
         unsafe { madvise(self.base.as_ptr().cast(), self.len, advice) }.map_err(io::Error::from)
     }
 
-    /// The first byte.
+    /// Returns the address of the first byte.
     pub(crate) fn base(&self) -> *mut u8 {
         self.base.as_ptr()
     }
 
-    /// Bytes of the mapping.
+    /// Returns the bytes of the mapping.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// The byte at `offset`, which may be the end.
+    /// Returns the address of the byte at `offset`, which may be the end.
     ///
     /// # Panics
     ///
-    /// If `offset` is behind the end.
+    /// If `offset` is beyond the end.
     pub(crate) fn at(&self, offset: usize) -> *mut u8 {
-        assert!(offset <= self.len, "an offset behind the end of a mapping");
+        assert!(offset <= self.len, "an offset beyond the end of a mapping");
         self.base.as_ptr().wrapping_add(offset)
     }
 
@@ -113,7 +113,7 @@ impl Mapping {
         unsafe { madvise(start, len, Advice::LinuxDontNeed) }.map_err(io::Error::from)
     }
 
-    /// Returns pages to the system, also those that the program has locked.
+    /// Returns pages to the system, even those that the program has locked.
     ///
     /// # Safety
     ///

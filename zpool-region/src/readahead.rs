@@ -1,4 +1,4 @@
-//! How many units a fault brings in: more while faults follow each other, otherwise one.
+//! Decides how many units a fault brings in: more while faults follow each other, otherwise one.
 
 use zpool_core::internal::sync::atomic::{AtomicU64, Ordering};
 
@@ -25,7 +25,7 @@ pub(crate) struct Readahead {
 }
 
 impl Readahead {
-    /// Windows of at most `max` units.
+    /// Makes a readahead with windows of at most `max` units.
     pub(crate) fn new(max: usize) -> Readahead {
         Readahead { streams: std::array::from_fn(|_| AtomicU64::new(u64::MAX)), max }
     }

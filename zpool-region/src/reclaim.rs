@@ -1,4 +1,4 @@
-//! How cold pages are put away.
+//! Puts cold pages away.
 //!
 //! ```text
 //!   residents ──► victims: Here ─► Evicting
@@ -41,7 +41,7 @@ pub(crate) struct ReclaimBatch {
     staging: Mapping,
     /// The victims of a batch, by unit. Never longer than a batch, so it never grows.
     batch: Vec<Evictee>,
-    /// Those that were moved, in the order of the staging area.
+    /// The victims that were moved, in the order of the staging area.
     staged: Vec<Evictee>,
 }
 
@@ -90,8 +90,9 @@ impl Engine {
         }
     }
 
-    /// Puts at most `want` of the coldest units away. Returns how many. If another thread is at it,
-    /// this leaves it to that one, unless the region is over its limit by more than a batch.
+    /// Puts at most `want` of the coldest units away. Returns how many. If another thread is
+    /// reclaiming, leaves the work to that thread, unless the region is over its limit by more than
+    /// a batch.
     pub(crate) fn reclaim(&self, want: usize) -> usize {
         let far = self.over_limit() > BATCH * self.unit;
         let reclaimer = self.reclaimer.try_lock();

@@ -37,8 +37,8 @@ pub(crate) enum FaultServer {
     },
 }
 
-/// Memory of which what was not used for a while lies compressed in a store of its own. See the
-/// [crate's essay](crate).
+/// Memory whose parts lie compressed in a store of its own when they were not used for a while. See
+/// the [crate's essay](crate).
 ///
 /// It is a slice of bytes, zero at first. Any number of threads may read it at once, and write
 /// parts of it that they have borrowed, as with any slice. An access to a part that is not resident
@@ -72,7 +72,7 @@ impl Region {
         RegionBuilder::new()
     }
 
-    /// The threads that serve the faults.
+    /// Returns which threads serve the faults.
     pub fn fault_mode(&self) -> FaultMode {
         match &*self.server {
             FaultServer::Threads(_) => FaultMode::Threads,
@@ -119,8 +119,8 @@ impl Region {
     }
 
     /// Puts the pages of a range away now, except for those that are held or pinned. Returns the
-    /// bytes that went. Waits for pages that are on their way. The bytes at the ends of the range
-    /// take their whole pages with them.
+    /// number of bytes put away. Waits for pages that are on their way. The bytes at the ends of
+    /// the range take their whole pages with them.
     ///
     /// # Panics
     ///

@@ -62,7 +62,7 @@ pub(crate) struct Residents {
     next: Vec<u32>,
     previous: Vec<u32>,
     copies: Vec<u128>,
-    /// Slots that were freed, linked by `next`; behind `touched` there are those never used.
+    /// Slots that were freed, linked by `next`. Those from `touched` on were never used.
     free: u32,
     touched: u32,
     fifos: [SlotList; 2],
@@ -72,7 +72,8 @@ pub(crate) struct Residents {
 }
 
 impl Residents {
-    /// Nothing is resident. Returns `None` if there is no memory for the tables.
+    /// Makes tables for `units` units, none of which is resident. Returns `None` if there is no
+    /// memory for them.
     pub(crate) fn new(units: usize) -> Option<Residents> {
         fn zeros<T: Clone + Default>(len: usize) -> Option<Vec<T>> {
             // Asked for first, because `vec!` ends the process if it is refused.
@@ -94,12 +95,12 @@ impl Residents {
         })
     }
 
-    /// Resident units.
+    /// Returns the number of resident units.
     pub(crate) fn len(&self) -> usize {
         self.fifos[0].len + self.fifos[1].len
     }
 
-    /// Bytes of the tables that were ever written.
+    /// Returns the bytes of the tables that were ever written.
     pub(crate) fn bytes(&self) -> usize {
         let per_slot = 3 * size_of::<u32>() + size_of::<u128>();
         self.words.len() * size_of::<u32>() + self.touched as usize * per_slot

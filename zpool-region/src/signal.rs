@@ -89,7 +89,7 @@ impl Drop for SignalRegistration {
     }
 }
 
-/// The engine of the region that an address is in.
+/// Returns the engine of the region that an address is in.
 fn find(address: usize) -> Option<*const Engine> {
     // Acquire: pairs with the Release of `new`.
     let mut at = REGIONS.load(Ordering::Acquire);

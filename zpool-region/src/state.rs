@@ -73,12 +73,12 @@ const WAITED: u8 = 0x80;
 pub(crate) struct UnitStates(Box<[AtomicU8]>);
 
 impl UnitStates {
-    /// All units empty.
+    /// Makes the states of `units` units, all of them empty.
     pub(crate) fn new(units: usize) -> UnitStates {
         UnitStates((0..units).map(|_| AtomicU8::new(UnitState::Empty as u8)).collect())
     }
 
-    /// Units that there are.
+    /// Returns the number of units.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

@@ -2,7 +2,7 @@
 
 use zpool_core::internal::sync::atomic::{AtomicU64, Ordering};
 
-/// Figures of a region, in one look. Counters are since it was made.
+/// A snapshot of a region's figures. Counters are since it was made.
 ///
 /// They are read one by one while threads go on, so they need not add up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,7 +33,8 @@ pub struct RegionStats {
     pub units_read_ahead: u64,
     /// Units that were put away.
     pub units_evicted: u64,
-    /// Evictions of units whose copy in the store was still right, so that nothing was compressed.
+    /// Evictions of units whose copy in the store was still up to date, so that nothing was
+    /// compressed.
     pub units_dropped_clean: u64,
     /// Evictions of units that were zero again.
     pub units_dropped_zero: u64,

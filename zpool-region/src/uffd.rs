@@ -192,7 +192,8 @@ impl Userfault {
         unsafe { self.fill::<ZEROPAGE>(to, len) }
     }
 
-    /// Makes accesses to missing pages raise `SIGBUS`, also those of threads that wait for them.
+    /// Makes accesses to missing pages raise `SIGBUS`, including those of threads that wait for
+    /// them.
     ///
     /// # Safety
     ///
@@ -288,8 +289,8 @@ impl AsFd for Userfault {
     }
 }
 
-/// The bytes that a call finished, and the error that ended it. The kernel reports an end before
-/// the last page as `EAGAIN`, with the bytes so far.
+/// Returns the bytes that a call finished, and the error that ended it. The kernel reports an end
+/// before the last page as `EAGAIN`, with the bytes so far.
 fn outcome(result: rustix::io::Result<()>, done: i64, len: usize) -> (usize, Option<Errno>) {
     match result {
         Ok(()) => (len, None),

@@ -18,7 +18,7 @@ const READ: usize = 1 << 20;
 const READS: usize = 200;
 
 /// A file of `READ` bytes, opened so that reads go from the device to the pages of the caller.
-/// `None` where the file system cannot.
+/// `None` if the file system cannot do that.
 fn direct_file(content: &[u8]) -> Option<(tempfile::TempDir, File)> {
     // The temporary folder may be memory, which has no direct reads; the build's is on a disk.
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).ok()?;
@@ -36,7 +36,7 @@ fn direct_file(content: &[u8]) -> Option<(tempfile::TempDir, File)> {
     }
 }
 
-/// 200 direct reads of 1 MiB into a region whose pages are put away all the time: none is wrong.
+/// 200 direct reads of 1 MiB into a region whose pages are continuously put away: none is wrong.
 #[test]
 fn s1_direct_reads_survive_reclaim() {
     let mut content = vec![0; READ];
@@ -56,7 +56,7 @@ fn s1_direct_reads_survive_reclaim() {
         let mut wrong = 0;
         for _ in 0..READS {
             region.discard(0..READ);
-            // Held, so that the kernel finds all pages also where it may not fault; the hold ends
+            // Held, so that the kernel finds all pages even if it may not fault; the hold ends
             // before the read does, as for a program that forgot it.
             let mut read = 0;
             while read < READ {

@@ -142,7 +142,7 @@ fn build_refuses_bad_settings() {
     assert!(!unknown.unwrap_err().is_unsupported());
 }
 
-/// The last page of a length that is no multiple of a page, and the smallest region.
+/// The last page of a length that is not a multiple of a page, and the smallest region.
 #[test]
 fn region_odd_lengths() {
     for len in [1, PAGE - 1, PAGE + 1, 100 * PAGE + 17] {

@@ -51,7 +51,7 @@ fn fork(child: impl FnOnce() -> i32) -> ExitStatus {
     ExitStatus::from_raw(status)
 }
 
-/// S4: a forked child dies of an access instead of reading zeros, and can drop its copy.
+/// S4: a forked child is killed by an access instead of reading zeros, and can drop its copy.
 #[test]
 fn s4_forked_child_reads_no_zeros() {
     for mode in [Mode::Threads(1), Mode::Signal] {

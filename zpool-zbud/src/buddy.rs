@@ -1,4 +1,4 @@
-//! A buddy: all that is known of one object, in one word.
+//! A buddy: the state of one object, in one word.
 //!
 //! ```text
 //!   63            48 47            32 31 30 29      18 17                0

@@ -70,8 +70,8 @@
 //!   wanted, and leaves a page with a reader alone. Objects that the owner keeps stay, and their
 //!   page becomes the youngest.
 //! - Frames that the system does not take back stay charged, and their pages are used next.
-//! - Entries and buddies take some 50 bytes per page, for the most pages there ever were at once:
-//!   the tables do not shrink before the pool is dropped. They are counted in `bytes_held`.
+//! - Entries and buddies take some 50 bytes per page, for the largest number of pages that the pool
+//!   ever had: the tables do not shrink before it is dropped. They are counted in `bytes_held`.
 //! - Heap memory is needed when the pool grows, and for the job. If the heap refuses, the insert
 //!   fails and changes nothing, and a later insert makes the job.
 //!

@@ -57,7 +57,8 @@ impl<'a> ClaimedChunks<'a> {
     fn find(core: &'a ZbudCore, len: usize) -> Option<ClaimedChunks<'a>> {
         let chunks = core.geometry.chunks_for(len);
         let mut state = core.lock();
-        // Before this insert takes its room: if the page source panics, nothing of it is lost.
+        // Done before this insert takes its room, so that nothing is lost if the page source
+        // panics.
         if core.has_excess_empty(&state) && !NoBlock::is_active() {
             drop(state);
             core.make_missing_job();
@@ -381,7 +382,7 @@ impl ZbudCore {
     /// Releases everything, when the pool is dropped and has no user, guard or job any more.
     pub(crate) fn close(&self) {
         self.stop_jobs();
-        // Also if the page source panics: no frame of this pool is charged afterwards.
+        // Even if the page source panics, no frame of this pool is charged afterwards.
         let _charged = UnchargeOnDrop(&*self.source, self.lock().resident());
         // One by one: a drop needs no memory. SAFETY: `Run::new`(1): the same memory under the same
         // promise. The run it is copied from is not used again, because the pool has no user any

@@ -14,7 +14,7 @@ pub(crate) struct PageEntry {
     /// Chunks of the first and of the last buddy. None if there is no object.
     chunks: [Chunks; SIDES.len()],
     pub(crate) group: PageGroup,
-    /// It is on the list by age.
+    /// Whether the page is on the list by age.
     pub(crate) aged: bool,
     /// Frames that are charged.
     pub(crate) resident: Frames,

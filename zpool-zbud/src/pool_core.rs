@@ -41,7 +41,7 @@ pub(crate) struct ZbudCore {
     /// `free` promises never to block.
     executor: Option<Arc<dyn Executor>>,
     me: Weak<ZbudCore>,
-    /// Objects that are gone are overwritten.
+    /// Whether freed objects are overwritten.
     pub(crate) wipe: bool,
 }
 
@@ -183,8 +183,8 @@ impl ZbudCore {
     }
 }
 
-/// Travels with the job. However the job ends, the pool gets its next one: also if the page source
-/// panics, or if an executor drops the job without running it.
+/// Travels with the job. However the job ends, the pool gets its next one, even if the page source
+/// panics or an executor drops the job without running it.
 struct JobToken(Weak<ZbudCore>);
 
 impl JobToken {
@@ -230,7 +230,7 @@ impl fmt::Debug for ZbudCore {
     }
 }
 
-/// A job that runs. Ends when dropped, also if the page source panics.
+/// A running job. Ends when dropped, even if the page source panics.
 struct RunningJob<'a>(&'a ZbudCore);
 
 impl Drop for RunningJob<'_> {
@@ -283,7 +283,7 @@ mod tests {
     use crate::ZbudDriver;
     use crate::memory::ClaimedChunks;
 
-    /// A pool with pages of 4 KiB whose source reports its calls to `observe`.
+    /// Makes a pool with pages of 4 KiB whose source reports its calls to `observe`.
     fn core_over(
         executor: Arc<dyn Executor>,
         observe: impl Fn(SourceCall) + Send + Sync + 'static,

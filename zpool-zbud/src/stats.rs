@@ -5,7 +5,7 @@ use zpool_core::{GroupStats, PoolStats};
 use crate::geometry::SIDES;
 use crate::pool_core::ZbudCore;
 
-/// Returns the statistics of now. Objects of inserts under way are counted, and their frames may
+/// Returns the current statistics. Objects of inserts under way are counted, and their frames may
 /// not be yet; hence the saturating difference.
 pub(crate) fn snapshot(core: &ZbudCore) -> PoolStats {
     let counts = core.lock().counts();

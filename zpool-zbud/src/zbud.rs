@@ -189,7 +189,7 @@ impl ZPool for Zbud {
 
 impl Drop for Zbud {
     fn drop(&mut self) {
-        // Closes the pool also if the check below panics: that is the caller's bug, and no reason
+        // Closes the pool even if the check below panics: that is the caller's bug, and no reason
         // to leak.
         let _closing = CloseOnDrop(&self.core);
         might_block("Zbud::drop");

@@ -58,7 +58,7 @@ fn trim_kept_frames_stay_charged_and_are_reused() {
 /// The job ends, is not submitted again for the same pages, and continues when the system takes
 /// frames again.
 #[test]
-fn job_with_kept_frames_ends_and_comes_again() {
+fn job_with_kept_frames_ends_and_is_resubmitted() {
     let (pool, source, manual) = pool(PAGE);
     let handles = fill(&*pool, PAGES);
     free_all(&*pool, handles);

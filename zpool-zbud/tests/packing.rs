@@ -35,7 +35,7 @@ fn objects_of_half_a_page_pair() {
 }
 
 #[test]
-fn one_object_a_page_at_worst() {
+fn one_object_per_page_at_worst() {
     let (pool, source) = pool(PAGE);
     let lens = (0..1000).map(|i| PAGE / 2 + 1 + i * 977 % (PAGE / 2));
     let handles: Vec<_> = lens.map(|len| put(&*pool, len)).collect();

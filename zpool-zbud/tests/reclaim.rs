@@ -324,7 +324,7 @@ fn source_panic_in_reclaim_loses_nothing() {
     let breaks = broken.clone();
     let observe = move |call| {
         if let SourceCall::Discard(_) = call {
-            assert!(!breaks.load(Ordering::Relaxed), "the source's own trouble");
+            assert!(!breaks.load(Ordering::Relaxed), "on purpose");
         }
     };
     let source = Arc::new(ObservedSource::new(Arc::new(HeapSource::new(PAGE)), observe));

@@ -148,11 +148,7 @@ fn run(case: Case, nth: Option<u64>) -> u64 {
             let freed = handles.split_off(1);
             let (calls, ()) =
                 refusing(nth, || freed.into_iter().for_each(|handle| pool.free(handle).unwrap()));
-            assert_eq!(
-                (calls, executor.has_one()),
-                (0, true),
-                "free promises to ask for no memory"
-            );
+            assert_eq!((calls, executor.has_one()), (0, true), "free promises not to allocate");
             calls
         }
         "job" => run_job(nth, &*pool, &executor, &mut handles, &source),

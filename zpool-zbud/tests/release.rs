@@ -61,7 +61,7 @@ fn inserts_release_in_bulk_without_executor() {
         charged.push(source.charged_frames());
     }
     let steps: Vec<_> = charged.windows(2).map(|w| w[0] - w[1]).filter(|&step| step > 0).collect();
-    assert!(steps.iter().all(|&step| step <= 64), "a batch an insert: {steps:?}");
+    assert!(steps.iter().all(|&step| step <= 64), "one batch per insert: {steps:?}");
     assert!(*charged.last().unwrap() <= MOST + 10, "20 objects and what is kept: {charged:?}");
     pool.validate().unwrap();
 }
@@ -254,7 +254,7 @@ fn trim_ends_while_pages_become_empty() {
     let count = calls.clone();
     let observe = move |call| {
         if let (SourceCall::Uncharge(_), Some(pool)) = (call, pool_of_source.get()) {
-            assert!(count.fetch_add(1, Ordering::Relaxed) < 1000, "no end in sight");
+            assert!(count.fetch_add(1, Ordering::Relaxed) < 1000, "the trim does not end");
             pool.free(pool.insert(&[1]).unwrap()).unwrap();
         }
     };
@@ -284,7 +284,7 @@ fn trim_after_source_panic_releases_the_rest() {
                 if let SourceCall::Uncharge(frames) = call {
                     lost.store(frames, Ordering::Relaxed);
                 }
-                panic!("the source's own trouble, in {call:?}");
+                panic!("on purpose, in {call:?}");
             }
         };
         let source = Arc::new(ObservedSource::new(Arc::new(HeapSource::new(4096)), observe));
@@ -307,7 +307,7 @@ fn trim_after_source_panic_releases_the_rest() {
         );
         free_all(&*pool, kept.into_iter().map(|(_, handle)| handle).collect());
         if !broken {
-            assert!(nth > 200, "a call a stretch: {nth}");
+            assert!(nth > 200, "one call per stretch: {nth}");
             break;
         }
     }
@@ -360,7 +360,7 @@ fn job_that_panics_is_made_again() {
     let breaks = broken.clone();
     let observe = move |call| {
         if let SourceCall::Discard(_) = call {
-            assert!(!breaks.load(Ordering::Relaxed), "the source's own trouble");
+            assert!(!breaks.load(Ordering::Relaxed), "on purpose");
         }
     };
     let observed = Arc::new(ObservedSource::new(Arc::new(HeapSource::new(4096)), observe));
@@ -386,7 +386,7 @@ fn drop_over_a_panicking_source_uncharges() {
     let breaks = broken.clone();
     let observe = move |call| {
         if let SourceCall::ReleaseAll(_) = call {
-            assert!(!breaks.load(Ordering::Relaxed), "the source's own trouble");
+            assert!(!breaks.load(Ordering::Relaxed), "on purpose");
         }
     };
     let observed = Arc::new(ObservedSource::new(Arc::new(HeapSource::new(4096)), observe));
@@ -396,7 +396,7 @@ fn drop_over_a_panicking_source_uncharges() {
         broken.store(true, Ordering::Relaxed);
         let dropped = catch_unwind(AssertUnwindSafe(move || {
             let _pool = pool;
-            assert!(!unwinding, "this thread's own trouble");
+            assert!(!unwinding, "on purpose");
         }));
         broken.store(false, Ordering::Relaxed);
         assert!(dropped.is_err());

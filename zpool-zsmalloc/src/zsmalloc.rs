@@ -38,7 +38,7 @@ impl Zsmalloc {
 
 impl Drop for Zsmalloc {
     fn drop(&mut self) {
-        // Closes the pool also if the check below panics: that is the caller's bug, and no reason
+        // Closes the pool even if the check below panics: that is the caller's bug, and no reason
         // to leak.
         let _closing = TearDownOnDrop(&self.inner);
         might_block("Zsmalloc::drop");

@@ -14,7 +14,7 @@ use zpool_zsmalloc::ZsmallocDriver;
 
 use crate::common::Random;
 
-/// More jobs than there can be use for: one job moves some thousand objects, and there are fewer.
+/// More jobs than can be needed: one job moves some thousand objects, and there are fewer.
 const JOBS: usize = 20;
 
 /// A pool with an executor that runs jobs on request.
@@ -294,7 +294,7 @@ fn job_ends_if_source_refuses() {
     kept.source.plan(FaultPlan::From(0));
     let (stay, go): (Vec<_>, Vec<_>) = objects.into_iter().partition(|(i, _)| i % 4 == 0);
     go.into_iter().for_each(|(_, handle)| kept.pool.free(handle).unwrap());
-    kept.drain("no frames to be had");
+    kept.drain("no frames available");
     kept.source.plan(FaultPlan::Never);
     stay.into_iter().for_each(|(_, handle)| kept.pool.free(handle).unwrap());
     kept.drain("all freed");
@@ -318,12 +318,12 @@ fn frees_give_memory_back_during_inserts() {
         jobs += usize::from(executor.run_one());
     }
     let left = source.charged_frames();
-    assert!(left < full / 20, "{left} of {full} frames are held for nothing");
+    assert!(left < full / 20, "{left} of {full} frames are held without use");
     assert!(jobs < 200, "{jobs} jobs, with nothing to gain for most");
 }
 
-/// Frees every second object of those that `fill` inserts. Then inserts and frees one, again and
-/// again, with a job in between. Returns the frames at first, and after each job.
+/// Frees every second object of those that `fill` inserts. Then repeatedly inserts and frees one,
+/// with a job in between. Returns the frames at first, and after each job.
 fn half_freed_and_in_use(fill: impl Fn(&Kept) -> Vec<Handle>, jobs: usize) -> (Kept, Vec<usize>) {
     let kept = Kept::new("");
     let handles = fill(&kept);

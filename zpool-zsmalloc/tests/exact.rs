@@ -94,7 +94,7 @@ impl Watched {
                 let mut entry = [0; 8];
                 pagemap
                     .read_exact_at(&mut entry, (page / self.frame_size() * 8) as u64)
-                    .expect("an entry a page");
+                    .expect("one entry per page");
                 present += usize::from(u64::from_ne_bytes(entry) >> 63 == 1);
             }
             seen = seen.max(range.end);
@@ -148,7 +148,7 @@ fn procedure(check: bool) {
         let (said, off) = (stats.metadata_bytes as f64, heap - stats.metadata_bytes as f64);
         assert!(
             off.abs() <= said * 0.05,
-            "{name}: {said} bytes of metadata said, {heap} on the heap"
+            "{name}: {said} bytes of metadata reported, {heap} on the heap"
         );
     };
     stage("empty");

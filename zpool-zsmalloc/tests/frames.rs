@@ -154,7 +154,7 @@ fn job_ends_when_nothing_is_given_back() {
         let mut jobs = 0;
         while executor.run_one() {
             jobs += 1;
-            assert!(jobs < 1000, "compact={compact}: the job comes again and again");
+            assert!(jobs < 1000, "compact={compact}: the job submits itself for ever");
         }
         pool.validate().unwrap();
         assert_eq!(source.charged_frames(), pool.stats().resident_frames);

@@ -24,9 +24,9 @@ struct Pool {
     /// Readers pin, as if no hazard were empty.
     pins_only: bool,
     places: [UnsafeCell<u32>; 2],
-    /// Claimed?
+    /// Whether each place is claimed.
     bits: Mutex<[bool; 2]>,
-    /// The free was finished.
+    /// Whether the free was finished.
     gone: Mutex<bool>,
 }
 
@@ -83,7 +83,7 @@ impl Pool {
         self.release(place);
     }
 
-    /// As `PoolCore::read` and the drop of its guard.
+    /// Does what `PoolCore::read` and the drop of its guard do.
     fn read(&self, generation: u16) {
         if let Some(place) = (!self.pins_only).then(|| self.hazards.publish(INDEX)).flatten() {
             let seen = self.entry.look(generation);
@@ -103,7 +103,7 @@ impl Pool {
         }
     }
 
-    /// As a read beyond the limit of a word's pins, and the drop of its guard.
+    /// Does what a read beyond the limit of a word's pins and the drop of its guard do.
     fn read_shared(&self, generation: u16, shared: &SharedPins) {
         if let Ok(pinned) = shared.add(&self.entry, (INDEX, generation), |_| ()) {
             assert_eq!(self.look(pinned.location), OBJECT);
@@ -336,8 +336,8 @@ impl Two {
         self.places[place.0 as usize].with_mut(|bytes| unsafe { *bytes = value });
     }
 
-    /// As `PoolCore::read` of the kept handle. It is live throughout, so this returns one object or
-    /// the other.
+    /// Does what `PoolCore::read` of the kept handle does. It is live throughout, so this returns
+    /// one object or the other.
     fn read(&self, generation: u16, pins_only: bool) -> u32 {
         if let Some(place) = (!pins_only).then(|| self.hazards.publish(INDEX)).flatten() {
             let seen = self.kept.look(generation).map(|at| self.look(at));
@@ -351,7 +351,8 @@ impl Two {
         seen
     }
 
-    /// As `PoolCore::exchange`; then the old object's place is reused. Returns whether it was done.
+    /// Does what `PoolCore::exchange` does; then the old object's place is reused. Returns whether
+    /// the objects were exchanged.
     fn replace(&self, (kept, other): (u16, u16)) -> bool {
         let kept = EntryRef { entry: &self.kept, index: INDEX, generation: kept };
         let other = EntryRef { entry: &self.other, index: OTHER, generation: other };
@@ -370,8 +371,8 @@ impl Two {
         }
     }
 
-    /// As `Pool::compact`: moves an entry's object to the third place. Returns the place left
-    /// behind.
+    /// Does what `Pool::compact` does: moves an entry's object to the third place. Returns the
+    /// place left behind.
     fn compact(&self, entry: &HandleEntry, index: u32) -> Option<PackedLocation> {
         let from = entry.pin_idle(None).ok()?;
         let to = PackedLocation(2);
@@ -389,7 +390,7 @@ impl Two {
 }
 
 /// An object is replaced under its handle during a read, and its place is reused. The reader sees
-/// one object or the other whole, and the handle is good throughout. Preemption bound 4.
+/// one object or the other whole, and the handle is valid throughout. Preemption bound 4.
 #[test]
 fn exchange_against_reader() {
     both(4, |pins_only| {
@@ -417,8 +418,8 @@ fn exchange_against_move_of_kept() {
     exchange_while_one_is_moved(|pool| (&pool.kept, INDEX));
 }
 
-/// An exchange, while compaction moves the other handle's object, before it is out of sight or
-/// after. A reader of the kept handle finds the object where it is then. Preemption bound 3.
+/// An exchange, while compaction moves the other handle's object, before its word is dead or after.
+/// A reader of the kept handle finds the object where it is then. Preemption bound 3.
 ///
 /// This does not show that retracting acquires what an unpin or a move released: the fence that
 /// loom needs between a step and a look does it here.

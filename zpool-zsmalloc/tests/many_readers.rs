@@ -61,7 +61,7 @@ fn read_by_ten_thousand_guards_succeeds() {
         pool.free(other).unwrap();
         pool.trim();
         assert_eq!(source.charged_frames(), 0);
-        assert!(pool.bytes_held() < empty + 80_000, "the table of shared pins went");
+        assert!(pool.bytes_held() < empty + 80_000, "the table of shared pins was freed");
     }
 }
 

@@ -13,7 +13,7 @@ use zpool_zsmalloc::{ClassConfig, ClassTable, SizeClass, ZsmallocDriver};
 
 use crate::common::Random;
 
-/// Under the interpreter a sample of lengths and chains has to suffice.
+/// Under miri a sample of lengths and chains has to suffice.
 const EVERY: usize = if cfg!(miri) { 61 } else { 1 };
 
 /// Neighbouring objects of one length.

@@ -110,6 +110,10 @@ fn drop_waits_for_overlapping_jobs() {
         sleep(Duration::from_millis(2));
     }
     stages.reach(Stage::LetGo);
-    assert_eq!(dropping.join().unwrap(), Stage::LetGo, "the pool went under its second job");
+    assert_eq!(
+        dropping.join().unwrap(),
+        Stage::LetGo,
+        "the pool was gone before its second job ended"
+    );
     executor.second.lock().unwrap().take().unwrap().join().unwrap();
 }

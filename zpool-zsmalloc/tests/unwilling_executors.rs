@@ -12,7 +12,7 @@ use zpool_core::{CheckPolicy, NoBlock, PoolConfig, ZPoolDriver, set_check_policy
 use zpool_testing::executors::{Fate, UnwillingExecutor};
 use zpool_zsmalloc::ZsmallocDriver;
 
-/// An insert does the work of a job that the executor refused, dropped, or panicked about.
+/// An insert does the work of a job that the executor refused, dropped, or panicked on.
 #[test]
 fn inserts_do_the_work_of_an_unrun_job() {
     for fate in [Fate::Refused, Fate::Dropped, Fate::Unwound, Fate::Kept, Fate::Leaked] {
@@ -46,11 +46,11 @@ fn inserts_do_the_work_of_an_unrun_job() {
     }
 }
 
-/// An executor panics about jobs that are to continue after the cooldown. No job is lost, and no
-/// other call panics.
+/// An executor panics on jobs that are to continue after the cooldown. No job is lost, and no other
+/// call panics.
 #[test]
 fn job_refused_for_later_is_made_again() {
-    /// Takes jobs for now, and panics about jobs for later.
+    /// Takes jobs for now, and panics on jobs for later.
     #[derive(Debug, Default)]
     struct NotLater {
         jobs: Manual,
@@ -129,13 +129,13 @@ fn empty_frames_go_back_without_compaction() {
     }
 }
 
-/// An executor panics when its last reference is dropped, which is the pool's. The pool is torn
-/// down all the same.
+/// An executor panics when its last reference is dropped, which is the pool's. The pool is still
+/// torn down.
 #[test]
 fn drop_with_panicking_executor_frees_frames() {
     #[derive(Debug)]
-    struct Rude(Manual);
-    impl Executor for Rude {
+    struct PanicsInDrop(Manual);
+    impl Executor for PanicsInDrop {
         fn submit(&self, job: Job) -> Result<(), Refused> {
             self.0.submit(job)
         }
@@ -146,13 +146,14 @@ fn drop_with_panicking_executor_frees_frames() {
             self.0.properties()
         }
     }
-    impl Drop for Rude {
+    impl Drop for PanicsInDrop {
         fn drop(&mut self) {
             panic!("the executor panics when dropped");
         }
     }
     let source = Arc::new(HeapSource::new(4096));
-    let config = PoolConfig::new(source.clone(), 4096).with_executor(Arc::new(Rude(Manual::new())));
+    let config =
+        PoolConfig::new(source.clone(), 4096).with_executor(Arc::new(PanicsInDrop(Manual::new())));
     let pool = ZsmallocDriver.create(&config).unwrap();
     drop(config);
     for _ in 0..100 {

@@ -50,7 +50,7 @@ impl BufferPool {
     }
 }
 
-/// A page as the file has it: a counter, and rows of text.
+/// Returns a page as the file has it: a counter, and rows of text.
 fn on_disk((file, number): PageId) -> Vec<u8> {
     let row = |n: usize| format!("file {file} page {number} row {n};").into_bytes();
     let mut page = vec![0; 8];

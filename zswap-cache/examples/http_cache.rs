@@ -2,7 +2,7 @@
 //!
 //! Responses live as long as their `max-age`, expensive pages are rendered once however many
 //! clients ask, and a look-up takes a `&str`: no lock here, no key is allocated for a hit, and no
-//! second map says when what expires.
+//! second map records when each response expires.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,7 +30,7 @@ impl HttpCache {
         })
     }
 
-    /// Keeps the response of another server as long as that says.
+    /// Keeps the response of another server for its `max_age`.
     fn keep(&self, path: &str, response: &Response) -> Result<(), CacheError> {
         let options = EntryOptions::new().time_to_live(response.max_age);
         self.responses.insert_with(path.to_owned(), &response.body, options)

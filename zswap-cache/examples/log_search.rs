@@ -2,7 +2,7 @@
 //!
 //! Segments are long values, split into blocks. The search walks over the cache itself, so there is
 //! no second index of what is in it; a hit is read again by its offset, which decompresses one
-//! block instead of the segment; and old segments go by what is in them.
+//! block instead of the segment; and old segments are removed by what is in them.
 
 use zswap_cache::{Cache, CacheError};
 
@@ -39,7 +39,7 @@ impl Logs {
     }
 }
 
-/// A segment of 2000 lines, some of which are errors.
+/// Returns a segment of 2000 lines, some of which are errors.
 fn segment((host, number): Segment) -> String {
     let line = |n: u32| {
         let level = if (n + number) % 500 == 7 { "ERROR disk full" } else { "INFO request served" };
@@ -62,7 +62,7 @@ pub fn main() -> Result<(), Box<dyn std::error::Error>> {
     let line = logs.line(first, offset)?.expect("it is still there");
     assert_eq!(line, "000007 host-0 ERROR disk full in 7 ms");
     let stats = logs.0.stats();
-    // Segments whose first line is older than line 8000 go.
+    // Segments whose first line is older than line 8000 are removed.
     let old = logs.0.retain(|_, text| text.starts_with(b"01") || text.starts_with(b"008"));
     assert_eq!((old, logs.search("ERROR")?.len()), (4 * 4, 4 * 6 * 4));
     println!(

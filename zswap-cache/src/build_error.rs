@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-/// Why there is no cache.
+/// The reason why there is no cache.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CacheBuildError {

@@ -1,4 +1,4 @@
-//! Settings of a cache, and its making.
+//! Settings of a cache, and how it is built from them.
 
 use std::fmt;
 use std::hash::RandomState;
@@ -25,7 +25,7 @@ pub const DEFAULT_PINNED_PERCENT: u8 = 25;
 /// blocks compress better.
 const DEFAULT_BLOCK_SIZE: usize = 16 << 10;
 
-/// Settings of a [`Cache`] to be. NewStamp by [`Cache::builder`].
+/// Settings of a [`Cache`]. Made by [`Cache::builder`].
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct CacheBuilder<K, S = RandomState, M = Stamp> {
     store: StoreBuilder<Stamped<K, M>, S>,
@@ -56,7 +56,7 @@ impl<K, M> CacheBuilder<K, RandomState, M> {
 impl<K, S, M> CacheBuilder<K, S, M> {
     /// Sets how many bytes the cache may hold, as the operating system counts them: compressed
     /// values, keys and everything else (default: any number). A cache at its limit evicts what was
-    /// not used for the longest time. `usize::MAX` is no limit, or one that
+    /// not used for the longest time. `usize::MAX` means no limit, or one that
     /// [`set_limit`](Cache::set_limit) sets later.
     pub fn limit_bytes(self, bytes: usize) -> Self {
         CacheBuilder { limit_bytes: Some(bytes), ..self }
@@ -93,7 +93,7 @@ impl<K, S, M> CacheBuilder<K, S, M> {
     /// Sets a listener that receives the key, the length in bytes and the cause of each removal,
     /// after the memory is freed (default: none).
     ///
-    /// It runs on the thread whose call made the entry go, with no lock held, and may use the
+    /// It runs on the thread whose call removed the entry, with no lock held, and may use the
     /// cache. It is not called for what it removes itself, so that it cannot recurse for ever; what
     /// it stores does not evict. Its panics are contained and
     /// [counted](crate::CacheStats::listeners_panicked). It is not called for what the drop of the

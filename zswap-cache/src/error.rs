@@ -71,7 +71,7 @@ impl From<zswap::Error> for CacheError {
     }
 }
 
-/// Why a value was neither found nor computed.
+/// The reason why a value was neither found nor computed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LoadError<E> {
     /// The cache failed.

@@ -29,7 +29,8 @@
 //!   only if it is still there, and [`update`](Cache::update) repeats that until it succeeds.
 //! - A *pinned* entry is never evicted. Pinned values together have at most a
 //!   [share](CacheBuilder::pinned_percent) of the limit.
-//! - A [`RemovalCause`] says why an entry is gone; a [listener](CacheBuilder::on_removal) is told.
+//! - A [`RemovalCause`] says why an entry is gone; a [listener](CacheBuilder::on_removal) receives
+//!   it.
 //! - A *stamp* is what the cache attaches to a stored key: [`Stamp`], 24 bytes, or [`Unstamped`],
 //!   none. A cache without stamps has no expiry, versions or pins, and entries cost what they cost
 //!   in a store.

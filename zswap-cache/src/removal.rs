@@ -70,7 +70,7 @@ impl<K> Removals<K> {
         self.by_cause[cause as usize].load(Ordering::Relaxed)
     }
 
-    /// Notes that an entry is gone, and tells the listener. Called once per entry, with no lock
+    /// Notes that an entry is gone, and calls the listener. Called once per entry, with no lock
     /// held, after its memory is freed. An entry that had expired is gone for that reason.
     pub(crate) fn removed<M: EntryStamp>(
         &self,
@@ -105,8 +105,8 @@ impl<K> Removals<K> {
         self.pinned.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Calls the listener, unless it runs on this thread already: a listener that stores what it is
-    /// told of would have no end.
+    /// Calls the listener, unless it runs on this thread already: a listener that stores what it
+    /// receives would recurse for ever.
     fn tell(&self, call: impl FnOnce()) {
         let this = std::ptr::from_ref(self).addr();
         let entered = TELLING.try_with(|telling| {

@@ -48,7 +48,7 @@ pub struct CacheSettings {
     pub spec: Option<PoolSpec>,
 }
 
-/// Why a text is no setting.
+/// The reason why a text is not a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseSettingsError(String);
 
@@ -80,7 +80,7 @@ impl FromStr for CacheSettings {
                 "spec" => set(&mut settings.spec, name, value)?,
                 _ => {
                     return Err(ParseSettingsError(format!(
-                        "`{name}` is no setting: use `limit`, `time_to_live`, `time_to_idle`, \
+                        "`{name}` is not a setting: use `limit`, `time_to_live`, `time_to_idle`, \
                          `max_wait`, `pinned_percent`, `block_size`, `max_value_len` or `spec`"
                     )));
                 }
@@ -144,7 +144,7 @@ impl ByteSize {
         ByteSize(bytes)
     }
 
-    /// The number of bytes.
+    /// Returns the number of bytes.
     pub const fn bytes(self) -> usize {
         self.0
     }
@@ -160,7 +160,7 @@ impl FromStr for ByteSize {
     fn from_str(text: &str) -> Result<ByteSize, ParseSettingsError> {
         let wrong = || {
             ParseSettingsError(format!(
-                "`{text}` is no size: write a number and B, KiB, MiB, GiB or TiB, such as 64MiB"
+                "`{text}` is not a size: write a number and B, KiB, MiB, GiB or TiB, such as 64MiB"
             ))
         };
         let bytes = parse_unit(text, &BYTE_UNITS, 1).ok_or_else(wrong)?;
@@ -186,7 +186,7 @@ impl TimeSpan {
         TimeSpan(duration)
     }
 
-    /// The duration.
+    /// Returns the duration.
     pub const fn duration(self) -> Duration {
         self.0
     }
@@ -202,7 +202,7 @@ impl FromStr for TimeSpan {
     fn from_str(text: &str) -> Result<TimeSpan, ParseSettingsError> {
         let wrong = || {
             ParseSettingsError(format!(
-                "`{text}` is no time: write a number and ms, s, m, h or d, such as 10m"
+                "`{text}` is not a time: write a number and ms, s, m, h or d, such as 10m"
             ))
         };
         let millis = parse_unit(text, &TIME_UNITS, 0).ok_or_else(wrong)?;

@@ -7,7 +7,7 @@ use zpool_core::internal::sync::atomic::{AtomicU64, Ordering};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct CacheStats {
-    /// Entries, those included that have expired and still take up memory.
+    /// Entries, including those that have expired and still take up memory.
     pub entries: usize,
     /// Bytes of all values, as they were given.
     pub value_bytes: usize,
@@ -41,7 +41,7 @@ pub struct CacheStats {
     pub loads: u64,
     /// Loaders that failed or panicked.
     pub loads_failed: u64,
-    /// Misses that got a value which another thread computed.
+    /// Misses that received a value that another thread computed.
     pub loads_shared: u64,
     /// Computed values that were not stored: the cache had no room, or their key was removed or
     /// stored meanwhile.
@@ -49,7 +49,7 @@ pub struct CacheStats {
 }
 
 impl CacheStats {
-    /// Percent of look-ups that found a value. `None` if there were none.
+    /// Returns the percentage of look-ups that found a value, or `None` if there were none.
     pub fn hit_percent(&self) -> Option<f64> {
         let all = self.hits + self.misses;
         (all > 0).then(|| 100.0 * self.hits as f64 / all as f64)
@@ -108,7 +108,7 @@ pub(crate) struct LoadCounters {
     not_stored: AtomicU64,
 }
 
-/// A loader that runs. The drop counts a failure, unless it has succeeded.
+/// A running loader. Its drop counts a failure, unless it has succeeded.
 pub(crate) struct LoaderRun<'c>(Option<&'c LoadCounters>);
 
 impl LoadCounters {
@@ -127,7 +127,7 @@ impl LoadCounters {
         self.not_stored.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Statistics with these figures and no others.
+    /// Returns statistics with these figures and no others.
     pub(crate) fn stats(&self) -> CacheStats {
         CacheStats {
             loads: self.runs.load(Ordering::Relaxed),

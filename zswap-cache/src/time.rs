@@ -9,7 +9,7 @@ use zpool_core::internal::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// Milliseconds since the cache was made.
 pub(crate) type Millis = u64;
 
-/// A clock that moves only when it is told to: for tests of expiry.
+/// A clock that moves only by calls of [`advance`](Self::advance): for tests of expiry.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -46,7 +46,7 @@ impl ManualTime {
 /// The cache's clock. It is read only once something may expire.
 pub(crate) struct Clock {
     source: Source,
-    /// Something was stored that expires.
+    /// Whether anything that expires was stored.
     used: AtomicBool,
 }
 
@@ -61,7 +61,7 @@ impl Clock {
         Clock { source, used: AtomicBool::new(false) }
     }
 
-    /// The time; 0 as long as nothing expires.
+    /// Returns the time, or 0 as long as nothing expires.
     #[inline]
     pub(crate) fn now(&self) -> Millis {
         // Relaxed: a thread that finds an entry that expires has seen its shard's lock released
@@ -69,7 +69,7 @@ impl Clock {
         if self.used.load(Ordering::Relaxed) { self.read() } else { 0 }
     }
 
-    /// The time, for an entry that will expire.
+    /// Returns the time, for an entry that will expire.
     pub(crate) fn now_for_deadline(&self) -> Millis {
         if !self.used.load(Ordering::Relaxed) {
             self.used.store(true, Ordering::Relaxed);
@@ -91,7 +91,7 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// Whole milliseconds of a duration.
+/// Returns the whole milliseconds of a duration.
 pub(crate) fn millis(duration: Duration) -> Millis {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,5 +1,5 @@
-//! A heap that gives no more: an error, and everything as it was. A program of its own, because it
-//! replaces the allocator.
+//! An exhausted heap: calls return an error, and everything is as it was. A program of its own,
+//! because it replaces the allocator.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use zswap_cache::{Cache, CacheError};
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// A cache without a worker, so that no other thread allocates meanwhile.
+/// Builds a cache without a worker, so that no other thread allocates meanwhile.
 fn cache() -> Cache<u64> {
     let executor = Arc::new(Manual::new());
     Cache::builder().configure_store(|store| store.executor(executor)).build().unwrap()

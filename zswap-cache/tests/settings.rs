@@ -36,7 +36,7 @@ fn settings_text_names_what_is_wrong() {
     assert_eq!(settings.to_string(), text);
     assert_eq!("".parse(), Ok(CacheSettings::default()));
     for (text, named) in [
-        ("limits=1", "`limits` is no setting"),
+        ("limits=1", "`limits` is not a setting"),
         ("limit", "write `name=value`"),
         ("limit=big", "`limit=big`"),
         ("limit=1MiB limit=2MiB", "given twice"),

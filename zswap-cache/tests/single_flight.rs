@@ -14,7 +14,7 @@ fn cache() -> Cache<String> {
     Cache::builder().build().unwrap()
 }
 
-/// A loader that has begun, and goes on when it is told to.
+/// A loader that has begun, and continues when the test lets it.
 struct Gate {
     begun: Sender<()>,
     go: Mutex<Receiver<()>>,
@@ -174,7 +174,7 @@ fn cycle_across_threads_and_caches_is_an_error() {
     }
 }
 
-/// A wait that is bounded ends with an error, and the loader's value is stored all the same.
+/// A wait that is bounded ends with an error, and the loader's value is still stored.
 #[test]
 fn bounded_wait_ends() {
     let wait = Duration::from_millis(20);

@@ -10,7 +10,7 @@ use zswap_cache::{Cache, EntryOptions, ManualTime};
 
 const KEYS: u64 = 64;
 
-/// A value that says its key and until when it may be found, padded with what compresses.
+/// Returns a value that names its key and until when it may be found, with compressible padding.
 fn value(key: u64, until: u64, len: usize) -> Vec<u8> {
     let head = [key, until].map(u64::to_le_bytes).concat();
     head.iter().copied().cycle().take(16 + len).collect()

@@ -8,8 +8,8 @@ fn cache() -> Cache<u64> {
     Cache::builder().build().unwrap()
 }
 
-/// A value is replaced if it is the one that was seen, and not otherwise: also where an equal one
-/// has been stored in between, and where its object keeps its handle.
+/// A value is replaced if it is the one that was seen, and not otherwise, even if an equal one has
+/// been stored in between or its object keeps its handle.
 #[test]
 fn replace_if_only_replaces_what_was_seen() {
     for value in [vec![7; 4096], b"compressible ".repeat(300), vec![1; 100_000]] {

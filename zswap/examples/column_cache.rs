@@ -1,9 +1,9 @@
 //! A cache of column chunks for a query engine: `cargo run -p zswap --example column_cache`.
 //!
-//! A table lies in columns, and a column in chunks of 16384 numbers. A query reads a few columns
-//! and runs over their chunks. What it read stays in the cache, compressed. [`Store::load_with`]
-//! hands a chunk to the query in a buffer of the thread, so no copy of it is kept. Several threads
-//! run queries at a time, without a lock of their own.
+//! A table consists of columns, and a column of chunks of 16384 numbers. A query reads the chunks
+//! of a few columns. They stay in the cache, compressed. [`Store::load_with`] hands a chunk to the
+//! query in a buffer of the thread, so no copy of it is kept. Several threads run queries at the
+//! same time, without a lock of their own.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -85,7 +85,7 @@ pub fn main() -> Result<(), Box<dyn std::error::Error>> {
         let threads = [0, 1].map(|thread| {
             let (cache, expected) = (&cache, &expected);
             scope.spawn(move || -> Result<(), zswap::Error> {
-                // Most queries are about three columns, and each fifth is about another one.
+                // Most queries are about three columns, and every fifth is about another one.
                 for n in 0..30u16 {
                     let column = if n % 5 == 4 { (n + thread) % COLUMNS } else { n % 3 };
                     assert_eq!(cache.query(column)?, expected[usize::from(column)]);

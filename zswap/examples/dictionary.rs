@@ -1,5 +1,4 @@
-//! A store that learns: trains a dictionary from the blocks that live in it, and switches to it if
-//! it pays.
+//! Trains a dictionary on the blocks of a store, and switches to it if it pays.
 //!
 //! `cargo run --release -p zswap --features zstd --example dictionary`
 
@@ -19,7 +18,7 @@ pub fn main() -> Result<(), Box<dyn Error>> {
         store.store(key, order(key))?;
     }
 
-    // Peeking does not count as a use: what is seldom loaded stays first in line to be evicted.
+    // Peeking does not count as a use, so blocks that are seldom loaded are still evicted first.
     let sample: Vec<Vec<u8>> = store
         .keys()
         .take(SAMPLE_BLOCKS)
@@ -48,7 +47,7 @@ pub fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A record of which an application may keep many.
+/// Returns a record of a kind that an application may keep many of.
 fn order(n: usize) -> Vec<u8> {
     let lines = (0..8 + n % 5).map(|line| {
         let item = (n * 31 + line * 7) % 997;

@@ -1,8 +1,8 @@
 //! A cache of JSON values of any size: `cargo run -p zswap --example json_cache`.
 //!
-//! Keys are strings, values are written as JSON text, which compresses well. Values longer than a
-//! block are cut up inside of the store; they are there whole or not at all. `load_with` parses
-//! them out of the thread's own buffer.
+//! Keys are strings, and values are written as JSON text, which compresses well. The store splits
+//! values longer than a block; they are there whole or not at all. The closure of `load_with`
+//! parses them in the thread's own buffer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,7 +47,7 @@ impl JsonCache {
 
 const LIMIT: usize = 4 << 20;
 
-/// A document: the larger its number, the more orders, from none to thousands.
+/// Returns a document. The larger its number, the more orders it has, from none to thousands.
 fn document(number: u64) -> Value {
     let orders = (number * number / 40) as usize % 6_000;
     let order = |i: usize| {

@@ -1,9 +1,9 @@
 //! A store's statistics through the facade of the crate `metrics`:
 //! `cargo run -p zswap --example metrics_export`.
 //!
-//! Gauges and counters are set from a snapshot now and then: the store itself knows nothing of
-//! metrics, and a store or load costs nothing more. Any exporter that has a recorder for `metrics`
-//! shows them; here it is one that remembers.
+//! Gauges and counters are set from a snapshot at intervals: the store itself knows nothing of
+//! metrics, and calls of it cost nothing more. Any exporter that has a recorder for `metrics` shows
+//! them. The recorder of this example keeps them in a map.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -56,7 +56,7 @@ fn export(stats: &StoreStats) {
     }
 }
 
-/// A recorder that remembers the last value of everything: in the place of an exporter.
+/// A recorder that keeps the last value of everything. It stands for an exporter.
 #[derive(Debug, Clone, Default)]
 struct Remembers(Arc<Mutex<BTreeMap<String, f64>>>);
 

@@ -1,8 +1,8 @@
 //! A cache of blocks in front of a slow file: `cargo run -p zswap --example slow_file`.
 //!
-//! Reads go to the cache first; what was not there comes from the file, and is kept. The cache has
-//! a limit and evicts what was not read for the longest time. A write goes to the file and takes
-//! the old block out of the cache: a cache that gives old data is worse than none.
+//! Reads go to the cache first. Blocks that are not there are read from the file and kept. The
+//! cache has a limit and evicts what was not read for the longest time. A write goes to the file
+//! and removes the old block from the cache, because stale data is worse than none.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -16,7 +16,7 @@ const BLOCK: usize = 4096;
 const BLOCKS: u64 = 4096;
 const LIMIT: usize = 4 << 20;
 
-/// A file of blocks whose reads are as slow as those of a disk, and what was read of it lately.
+/// A file of blocks whose reads are as slow as those of a disk, and a cache of recent reads.
 struct Cached {
     file: Mutex<File>,
     cache: Store<u64>,
@@ -34,7 +34,7 @@ impl Cached {
     }
 
     fn read(&self, number: u64, block: &mut [u8; BLOCK]) -> std::io::Result<()> {
-        // An error of the cache is no error: the file has everything.
+        // A failure of the cache is not an error, because the file has everything.
         if let Ok(Some(BLOCK)) = self.cache.load(&number, block) {
             return Ok(());
         }
@@ -57,7 +57,7 @@ impl Cached {
     }
 }
 
-/// A block that says which one it is, and of which version. It shrinks to about half.
+/// Returns a block with its number and version in it. It shrinks to about half.
 fn block(number: u64, version: u64) -> [u8; BLOCK] {
     let mut block = [0; BLOCK];
     for (i, line) in (1..).zip(block.chunks_exact_mut(64)) {
@@ -80,7 +80,7 @@ pub fn main() -> Result<(), Box<dyn std::error::Error>> {
     for n in 0..READS {
         state =
             state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        // Of two numbers the smaller: low ones are read more often.
+        // The smaller of two numbers, so that low ones are read more often.
         let number = ((state >> 40) % BLOCKS).min((state >> 20) % BLOCKS);
         if n % 16 == 0 {
             versions[number as usize] += 1;

@@ -3,11 +3,12 @@
 //!
 //! - *Loads* run on the reactor's threads: a look-up and a decompression of some microseconds that
 //!   never waits for another thread. They run inside a [`NoBlock`] section here, and the check
-//!   policy is to panic, so that this is not merely claimed.
-//! - *Stores* may ask the system for memory and may have to evict: they gather in a channel, and a
-//!   blocking thread stores them in batches.
-//! - *Switches* build pools: on a blocking thread as well. Pools are destroyed by the worker of
-//!   the process, or by a thread that switches, flushes or drops a store: never by the reactor.
+//!   policy is to panic, so the claim is tested.
+//! - *Stores* may ask the system for memory and may have to evict. They are collected in a channel,
+//!   and a blocking thread runs them in batches.
+//! - *Switches* build pools, so they run on a blocking thread as well. Pools are destroyed by the
+//!   worker of the process, or by a thread that switches, flushes or drops a store: never by the
+//!   reactor.
 //!
 //! The protocol: `S key len bytes` and `G key`, numbers little-endian; the answer is a length and
 //! that many bytes, 0 for none. The clients are tasks of the same program; each knows what it
@@ -28,11 +29,11 @@ const CLIENTS: u64 = 4;
 const REQUESTS: u64 = 1_500;
 const KEYS: u64 = 64;
 
-/// A block to be stored, and who wants to know that it is.
+/// A block to be stored, and the sender that reports the result.
 type Order = (u64, Vec<u8>, oneshot::Sender<bool>);
 
-/// Stores what comes, as much at a time as there is. Runs on a blocking thread, and ends when
-/// all senders are gone.
+/// Stores what arrives, as much at a time as there is. Runs on a blocking thread, and ends when all
+/// senders are dropped.
 fn writer(store: &Store<u64>, mut orders: mpsc::Receiver<Order>) {
     let mut batch = Vec::new();
     while let Some(first) = orders.blocking_recv() {
@@ -83,7 +84,8 @@ async fn serve(
     }
 }
 
-/// The block of a version of a key: runs, so that both compressors shrink it.
+/// Returns the block of a version of a key. It consists of runs, so that both compressors shrink
+/// it.
 fn block(key: u64, version: u64) -> Vec<u8> {
     let byte = |i: u64| (key ^ version.wrapping_mul(31) ^ (i / 40)) as u8;
     (0..200 + (key * 37 + version * 101) % 3_800).map(byte).collect()
@@ -163,7 +165,7 @@ async fn run(store: Store<u64>) -> Result<(u64, u64), Box<dyn std::error::Error>
     accepting.await??;
     stop.store(true, Ordering::Relaxed);
     switching.await?;
-    // The last sender went with the last connection.
+    // The last sender was dropped with the last connection.
     writing.await?;
     Ok((loaded, switches.load(Ordering::Relaxed)))
 }

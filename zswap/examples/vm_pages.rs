@@ -4,7 +4,7 @@
 //! The guest sees all of its pages. The host keeps the hot ones as they are. A sweep moves pages
 //! that were not touched since the last sweep into the store, and a touch brings one back, as a
 //! page fault would. Page numbers are the keys, so [`SequentialKeys`] makes look-ups of neighbours
-//! cheap. There is no limit: a page of a guest must never be lost.
+//! cheap. There is no limit, because a page of a guest must never be lost.
 
 use zswap::{SequentialKeys, Store};
 
@@ -48,7 +48,7 @@ impl GuestMemory {
         for (number, place) in (0..).zip(&mut self.hot) {
             match place {
                 Some(page) if !page.touched => {
-                    // The page goes only once the store has it.
+                    // The page is dropped only once the store has it.
                     self.cold.store(number, &page.bytes[..])?;
                     *place = None;
                 }
@@ -64,7 +64,7 @@ impl GuestMemory {
     }
 }
 
-/// The content of a page: zero, as much of a guest's memory is, or records.
+/// Writes the content of a page: zeros, as in much of a guest's memory, or records.
 fn write(page: &mut [u8; PAGE], number: u64, version: u64) {
     page.fill(0);
     if number.is_multiple_of(4) {

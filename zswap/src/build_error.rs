@@ -1,4 +1,4 @@
-//! Why a builder makes no store.
+//! The reasons why a builder makes no store.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -6,15 +6,15 @@ use std::io;
 
 use zpool_manager::{RegistryError, SwitchError};
 
-/// Why there is no store.
+/// The reason why there is no store.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BuildError {
     /// The block size is 0 or over [`MAX_BLOCK_SIZE`](crate::MAX_BLOCK_SIZE).
     BlockSize(usize),
-    /// The accept threshold is no percentage from 1 to 100.
+    /// The accept threshold is not a percentage from 1 to 100.
     AcceptPercent(u8),
-    /// The minimum gain is no percentage from 0 to 99.
+    /// The minimum gain is not a percentage from 0 to 99.
     MinGainPercent(u8),
     /// The longest value is shorter than a block.
     MaxValueLen {
@@ -50,11 +50,11 @@ pub enum BuildError {
     /// Both `exclude_from_dumps` and `page_source` are set, and only memory of the store's own
     /// source is excluded.
     DumpsOfOwnSource,
-    /// The share of a CPU for drains is no percentage from 1 to 100.
+    /// The share of a CPU for drains is not a percentage from 1 to 100.
     DrainShare(u8),
     /// The policy of drains was set before the hasher, for whose type it does not work.
     DrainBeforeHasher,
-    /// The pool for cold blocks was set before the hasher, for whose type its clock does not work.
+    /// The cold pool was set before the hasher, for whose type its clock does not work.
     ColdBeforeHasher,
     /// A turn of the clock for cold blocks takes no time.
     ColdTurn,
@@ -64,7 +64,7 @@ pub enum BuildError {
     NoSpec,
     /// Two drivers of one name were given.
     Registry(RegistryError),
-    /// The operating system gave no thread for the work queue.
+    /// The operating system refused a thread for the work queue.
     Thread(io::Error),
     /// The first pool could not be made.
     Switch(SwitchError),
@@ -143,5 +143,5 @@ impl fmt::Display for BuildError {
     }
 }
 
-/// The text is whole, so there is no source (`docs/decisions/0039`).
+/// The text contains its cause, so there is no source (`docs/decisions/0039`).
 impl StdError for BuildError {}

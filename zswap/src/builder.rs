@@ -1,4 +1,5 @@
-//! Settings of a store, and its making. The settings are in the modules below, by topic.
+//! Settings of a store, and how it is built from them. The settings are in the modules below, by
+//! topic.
 
 // In the order in which rustdoc shows them.
 mod blocks;
@@ -38,7 +39,7 @@ use crate::value::MAX_BLOCK_SIZE;
 /// this percentage of its limit. The kernel uses the same figure.
 pub const DEFAULT_ACCEPT_PERCENT: u8 = 90;
 
-/// Settings of a [`Store`] to be. Made by [`Store::builder`].
+/// Settings of a [`Store`]. Made by [`Store::builder`].
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct StoreBuilder<K, S = RandomState> {
     block_size: usize,
@@ -121,8 +122,8 @@ impl<K> StoreBuilder<K, RandomState> {
 }
 
 impl<K, S> StoreBuilder<K, S> {
-    /// Sets whether stores and loads are timed, for [histograms](crate::StoreStats::latencies): two
-    /// looks at the clock each, and one for an item of a batch (default false). An item counts as
+    /// Sets whether stores and loads are timed, for [histograms](crate::StoreStats::latencies):
+    /// each reads the clock twice, and an item of a batch once (default false). An item counts as
     /// the time since the one before it was done, or since the call began: together they are as
     /// long as the call.
     ///
@@ -139,9 +140,9 @@ impl<K, S> StoreBuilder<K, S> {
         StoreBuilder { latencies: on, ..self }
     }
 
-    /// Whether the store notes how soon blocks are asked for again that it made cold or evicted,
-    /// and how many are removed without that, for [statistics](crate::StoreStats::thrash) (default
-    /// false). A load or take asks, a peek does not.
+    /// Sets whether the store notes how soon blocks that it made cold or evicted are asked for
+    /// again, and how many are removed without that, for [statistics](crate::StoreStats::thrash)
+    /// (default false). A load or take asks for a block, a peek does not.
     ///
     /// Takes 32 KiB for the whole store, and nothing per entry. One key in
     /// [16](crate::stats::SAMPLED_ONE_IN) is looked at, by its hash; evicting one hashes its key.
@@ -216,7 +217,7 @@ impl<K, S> StoreBuilder<K, S> {
     /// pool cannot be made.
     pub fn build(self) -> Result<Store<K, S>, BuildError> {
         self.check()?;
-        // The names of drivers and the properties of an executor are foreign code's to tell.
+        // The names of drivers and the properties of an executor come from foreign code.
         catch_unwind(AssertUnwindSafe(|| self.build_checked()))
             .unwrap_or_else(|panic| Err(BuildError::Panicked(take_panic_message(panic))))
     }
@@ -341,7 +342,7 @@ fn registry(
     allocators.into_iter().try_for_each(|driver| registry.register_allocator(driver))?;
     compressors.into_iter().try_for_each(|driver| registry.register_compressor(driver))?;
     for built_in in built_in_allocators() {
-        // An error means: one of that name was given, and is meant to take its place.
+        // An error means that a driver of that name was given, to replace this one.
         let _ = registry.register_allocator(built_in);
     }
     for built_in in built_in_compressors() {

@@ -53,7 +53,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
 /// # Statistics
 impl<K, S> Store<K, S> {
-    /// Keys with something stored.
+    /// Returns the number of keys with something stored.
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
@@ -100,7 +100,7 @@ impl<K, S> Store<K, S> {
     /// ```
     pub fn stats(&self) -> StoreStats {
         let stats = self.index().stats();
-        // An allocator that panics when it is asked has nothing in these books.
+        // An allocator that panics here counts as holding nothing.
         let pools = catch(|| self.manager().pools()).unwrap_or_default();
         let current = || self.manager().current().map(|pool| pool.zpool().stats());
         let manager = self.manager().stats();
@@ -143,7 +143,7 @@ impl<K, S> Store<K, S> {
         stats
     }
 
-    /// Returns the statistics of the pool for cold blocks. An allocator that panics holds nothing.
+    /// Returns the statistics of the cold pool. An allocator that panics counts as holding nothing.
     fn cold_stats(&self) -> Option<ColdStats> {
         let pool = self.manager().cold()?;
         let [made_cold, returned, stayed] = self.cold_state().counts();

@@ -15,18 +15,17 @@
 //! - A *block* is 0 bytes to the block size (4 KiB unless chosen otherwise), stored under a *key*
 //!   and loaded whole. A block that repeats eight bytes, or has none, is *same-filled* and costs no
 //!   pool memory; one that does not shrink is *incompressible* and kept raw.
-//! - A *value* longer than a block is cut up and joined again inside, up to
-//!   [a length](StoreBuilder::max_value_len) of 64 MiB unless told otherwise.
+//! - A *value* longer than a block is split and joined again inside, up to [a
+//!   length](StoreBuilder::max_value_len) of 64 MiB by default.
 //! - A *limit* is in bytes as the operating system counts them (`usize::MAX`: none, as `None` in
-//!   [`set_limit`](Store::set_limit)). A store that reaches it releases memory that no block
-//!   needs, as [`trim`](Store::trim) and [`compact`](Store::compact) do. Only then it refuses, or
-//!   evicts what was not used for the longest time: [`AtLimit`].
+//!   [`set_limit`](Store::set_limit)). A store that reaches it releases memory that no block needs,
+//!   as [`trim`](Store::trim) and [`compact`](Store::compact) do. Only then does it refuse, or
+//!   evict what was not used for the longest time: [`AtLimit`].
 //! - A *pool* is an allocator and a compressor, made from a *spec*: `zsmalloc(chain=8)+lz4`. New
 //!   blocks go to the *current* pool.
-//! - A *switch* makes another pool current. The old one is *retired*: its blocks load as before,
-//!   and it is destroyed after the last has gone, by an executor. A [drain](Store::drain) moves
-//!   its blocks to the current pool. The default one is a thread that
-//!   all stores of the process share.
+//! - A *switch* makes another pool current. The old one is *retired*: its blocks load as before. A
+//!   [drain](Store::drain) moves them to the current pool. An *executor* destroys the pool once no
+//!   block is left in it. The default executor is a thread that all stores of the process share.
 //! - A [`Store`] is all of this: cheap to clone, used by any number of threads at once.
 //!
 //! # Example
@@ -164,7 +163,7 @@ pub mod conditional {
 }
 
 /// Moving blocks from one pool to another: [`Store::drain`] for retired pools, and
-/// [`StoreBuilder::cold`] for a second pool of cold blocks.
+/// [`StoreBuilder::cold`] for a cold pool.
 pub mod drain {
     pub use crate::stats::cold_report::ColdReport;
     pub use crate::stats::drain_report::{DrainBudget, DrainEnd, DrainProgress, DrainReport};

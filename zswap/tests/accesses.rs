@@ -13,7 +13,7 @@ fn accesses(store: &Store<u64>) -> [u64; 6] {
     [loads_hit, loads_missed, peeks_hit, peeks_missed, taken, takes_missed]
 }
 
-/// Every way to read counts as what it is, for blocks of every kind.
+/// Every way to read is counted as its own kind of access, for blocks of every kind.
 #[test]
 fn stats_each_access_counts_as_its_kind() {
     let store =
@@ -73,7 +73,7 @@ fn stats_each_access_counts_as_its_kind() {
     check_books(&store);
 }
 
-/// A read that fails found its block: a hit, and no take.
+/// A read that fails has found its block: it counts as a hit, and not as a take.
 #[test]
 fn stats_failed_access_is_hit_and_not_taken() {
     let (pool, codec) = (PoolScript::new(), CodecScript::new());
@@ -98,7 +98,7 @@ fn stats_failed_access_is_hit_and_not_taken() {
     assert!(store.contains(&1));
 }
 
-/// A store that is used by takes only has hits, and says so.
+/// A store that is used only by takes reports their hits.
 #[test]
 fn stats_display_takes_are_hits() {
     let store = store_of("reference+rle");

@@ -49,8 +49,8 @@ fn batch_of_any_length_equals_single_calls() {
     }
 }
 
-/// Of several blocks under one key the last one counts, and a failure among them acts as a single
-/// one.
+/// Of several blocks under one key, the last one counts, and a failure among them acts as in single
+/// calls.
 #[test]
 fn batch_with_repeated_key_keeps_last_block() {
     let pool = PoolScript::new();
@@ -92,7 +92,7 @@ fn b35_failing_batch_keeps_exact_accounts() {
                 .page_source(source.clone())
                 .build()
                 .unwrap();
-            // Older blocks of every second key: gone where the newer one fails.
+            // Older blocks of every second key, which are removed where the newer one fails.
             (0..8).step_by(2).for_each(|key| store.store(key, [7; 64]).unwrap());
             source.plan(FaultPlan::Nth(nth));
             let results = store.store_many(borrowed(&blocks));
@@ -158,7 +158,7 @@ fn plug_ins_that_fail_in_a_batch() {
     check_books(&store);
 }
 
-/// Every item of a batch is in the histograms once whatever becomes of it.
+/// Every item of a batch is in the histograms once, whatever its result.
 #[test]
 fn batch_items_are_timed_once_each() {
     let (pool, codec) = (PoolScript::new(), CodecScript::new());
@@ -221,7 +221,7 @@ enum Panics {
     Eq,
 }
 
-/// A panic in a batch loses one item apart from its own, and no older block.
+/// A panic in a batch loses its own item and at most one more, and no older block.
 #[test]
 fn panic_in_batch_loses_at_most_two_items() {
     const ITEMS: u64 = 6;

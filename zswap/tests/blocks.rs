@@ -1,9 +1,9 @@
-//! Blocks of every kind and length go in and come out exactly, and the books say what there is.
+//! Blocks of every kind and length go in and come out exactly, and the statistics are right.
 
 use crate::common::{Look, SPECS, block, builder, check_books, spec, store_of};
 use zswap::{AtLimit, BuildError, Error, MAX_BLOCK_SIZE, Store};
 
-/// Every length and look comes back from every back end.
+/// Blocks of every length and look are returned by every back end.
 #[test]
 fn every_length_comes_back_from_every_backend() {
     for text in SPECS {
@@ -109,7 +109,7 @@ fn same_filled_blocks_take_no_pool_memory() {
     assert_eq!(store.stats().pool_bytes, before);
 }
 
-/// Loads hits and misses are counted and looking is not.
+/// Hits and misses of loads and takes are counted, and those of `contains` and `len_of` are not.
 #[test]
 fn hits_and_misses_are_counted() {
     let store = store_of("reference+rle");
@@ -127,7 +127,7 @@ fn hits_and_misses_are_counted() {
     assert!(store.is_empty());
 }
 
-/// A too long block is refused and removes the older one.
+/// A block that is too long is refused and removes the older one.
 #[test]
 fn too_long_block_removes_older_block() {
     let store = builder().block_size(1024).max_value_len(1024).build().unwrap();
@@ -139,7 +139,7 @@ fn too_long_block_removes_older_block() {
     check_books(&store);
 }
 
-/// The error for too small a buffer names the length needed, and the block stays.
+/// The error for a buffer that is too small names the length needed, and the block stays.
 #[test]
 fn too_small_buffer_error_names_length() {
     let store = store_of("reference+rle");
@@ -200,7 +200,7 @@ fn settings_out_of_range_are_refused() {
     assert!(matches!(twice, Err(BuildError::Registry(_))));
 }
 
-/// Keys of any type and hashers of any quality will do.
+/// Keys of any type and hashers of any quality work.
 #[test]
 fn any_key_type_and_hasher_works() {
     #[derive(Debug, Clone, Default)]

@@ -125,7 +125,7 @@ fn keys_without_clone_are_dropped_once() {
     assert_eq!(store.take_vec(&7_u64), Ok(Some(page(8))));
     assert!(store.invalidate(&8_u64) && store.contains(&ticket(9)));
     assert_eq!(alive.load(Ordering::SeqCst), 108);
-    // Until some are evicted.
+    // Stores until some are evicted.
     let mut number = 1000;
     while evicted.load(Ordering::SeqCst) < 50 {
         store.store(ticket(number), block(number, 3000, Look::Noise)).unwrap();

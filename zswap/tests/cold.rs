@@ -1,4 +1,4 @@
-//! A pool for cold blocks: what moves there, what stays, what returns, and what a switch does.
+//! The cold pool: what moves there, what stays, what returns, and what a switch does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,8 @@ fn runs(key: u64, len: usize) -> Vec<u8> {
     stamped(key, 1, len)
 }
 
-/// A store whose cold pool has the same codec as [`runs`] likes. Its clock turns when it is told.
+/// Returns a builder of stores whose cold pool has the codec that is best for [`runs`]. The clock
+/// turns only by calls.
 fn cold_builder() -> StoreBuilder<u64> {
     builder()
         .spec(spec("zsmalloc+lz4"))
@@ -75,7 +76,7 @@ fn cold_after_two_turns_without_load() {
         assert!(store.peek_vec(&key).unwrap() == Some(runs(key, len)), "key {key}");
     }
     check_books(&store);
-    // Nothing is left to do, but for what was loaded before: it takes three turns more.
+    // Nothing is left to do, except for the blocks loaded before, which take three more turns.
     let later: Vec<_> = (0..3).map(|_| store.turn_heat_clock().made_cold).collect();
     assert_eq!(later.iter().sum::<usize>(), 100, "{later:?}");
     assert_eq!(cold(&store).made_cold, 401);
@@ -93,7 +94,7 @@ fn cold_block_loaded_often_returns() {
     };
     load(7, 3);
     load(8, 1);
-    // Peeks are no use.
+    // Peeks are not uses.
     (0..5).for_each(|_| assert!(store.peek_vec(&9).unwrap().is_some()));
     let report = store.turn_heat_clock();
     assert_eq!((report.returned, report.made_cold), (1, 0), "{report:?}");
@@ -147,7 +148,7 @@ fn cold_pool_is_not_revived_by_switch() {
     (0..50u64).for_each(|key| assert_eq!(unstamp(&store.load_vec(&key).unwrap().unwrap()).0, key));
 }
 
-/// Another cold pool retires the one before, whose blocks can be drained.
+/// A new cold pool retires the previous one, whose blocks can be drained.
 #[test]
 fn cold_pool_can_be_exchanged_and_drained() {
     let store = cold_builder().build().unwrap();
@@ -166,7 +167,7 @@ fn cold_pool_can_be_exchanged_and_drained() {
     assert_eq!(cold(&store).blocks, 200);
     let report = store.drain(DrainBudget::UNLIMITED);
     assert_eq!((report.end, report.moved), (DrainEnd::Empty, 0));
-    // Without one, its blocks are in a retired pool.
+    // Without a cold pool, its blocks are in a retired pool.
     assert!(store.manager().remove_cold() && !store.manager().remove_cold());
     assert_eq!((store.stats().cold, store.turn_heat_clock()), (None, Default::default()));
     assert_eq!(store.drain(DrainBudget::UNLIMITED).moved, 200);
@@ -175,7 +176,7 @@ fn cold_pool_can_be_exchanged_and_drained() {
     check_books(&store);
 }
 
-/// A clock does not evict, keeps the limit, and the limit sees what the cold pool holds.
+/// The clock does not evict and keeps the limit, and the cold pool counts toward the limit.
 #[test]
 fn cold_pool_counts_toward_limit() {
     for at_limit in [AtLimit::Refuse, AtLimit::Evict] {

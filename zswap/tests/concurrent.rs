@@ -10,7 +10,7 @@ use crate::common::{
 };
 use zswap::AtLimit;
 
-/// Ends the loops of other threads when a thread ends, also when it fails.
+/// Ends the loops of other threads when a thread ends, even if it fails.
 struct SetWhenDropped<'a>(&'a AtomicBool);
 
 impl Drop for SetWhenDropped<'_> {
@@ -140,7 +140,8 @@ fn b26_a_take_gets_the_newest_block_or_leaves_it() {
     check_books(&store);
 }
 
-/// A store cannot be replaced while other threads use it. Clearing it comes nearest (B46).
+/// A store cannot be replaced while other threads use it. Clearing it is the closest operation
+/// (B46).
 #[test]
 fn b46_clear_during_use_is_consistent() {
     let empty =
@@ -157,7 +158,7 @@ fn b46_clear_during_use_is_consistent() {
                 let mut rng = TestRng::new(thread + 1);
                 for version in 0..4_000 {
                     let key = thread << 32 | rng.below(100) as u64;
-                    // Values of several blocks, too.
+                    // Some are values of several blocks.
                     let len = 16 + rng.below(if version % 8 == 0 { 12_000 } else { 1_000 });
                     store.store(key, stamped(key, version, len)).unwrap();
                     let found = match version % 3 {
@@ -192,7 +193,7 @@ fn b46_clear_during_use_is_consistent() {
     assert_eq!((stats.decompress_failed, stats.read_failed), (0, 0));
     assert_eq!((stats.loads_missed + stats.takes_missed) as usize, gone.into_inner());
     check_books(&store);
-    // It goes on as one that was never cleared, and is cleared as one that was never used.
+    // The store continues as if it had never been cleared, and can be cleared again.
     (0..100).for_each(|key| store.store(key, stamped(key, 9, 9_000)).unwrap());
     (0..100).for_each(|key| assert_eq!(unstamp(&store.load_vec(&key).unwrap().unwrap()), (key, 9)));
     check_books(&store);
@@ -206,7 +207,7 @@ fn b46_clear_during_use_is_consistent() {
     assert_eq!((stats.manager.pools_alive, stats.current.objects), (1, 0));
 }
 
-/// A decompressor that waits holds no other call up, and loses nothing (B8).
+/// A decompressor that waits holds up no other call, and nothing is lost (B8).
 #[test]
 fn b8_waiting_decompressor_blocks_no_other_call() {
     let codec = CodecScript::new();
@@ -217,7 +218,7 @@ fn b8_waiting_decompressor_blocks_no_other_call() {
         let closed = codec.gate.write().unwrap();
         let loader = scope.spawn(|| store.load_vec(&7).unwrap());
         codec.wait_for_arrivals(1);
-        // Everything else goes on, on the same key, in the same shard, in the same zspage.
+        // All other calls proceed: on the same key, in the same shard, in the same zspage.
         assert_eq!(store.len_of(&7), Some(2000));
         store.store(7, stamped(7, 2, 2000)).unwrap();
         (0..200).for_each(|key| assert!(store.invalidate(&key)));
@@ -327,7 +328,7 @@ fn storm(store: &zswap::Store<u64>, thread: u64, may_be_full: bool) {
                 );
             }
             7 => {
-                // Another thread's: any version, but whole and of that key.
+                // A block of another thread: any version, but whole and of that key.
                 let other = ((1 - thread) << 32) | slot as u64;
                 if let Some(bytes) = store.load_vec(&other).unwrap() {
                     assert_eq!(unstamp(&bytes).0, other);

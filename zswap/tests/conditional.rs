@@ -55,7 +55,7 @@ fn builder() -> StoreBuilder<Tagged> {
         .max_value_len(1 << 20)
 }
 
-/// One of each kind of value.
+/// Returns one value of each kind.
 fn values() -> [Vec<u8>; 4] {
     [
         block(1, 4096, Look::Runs),
@@ -111,7 +111,7 @@ fn store_if_that_fails_changes_nothing() {
     assert_eq!(store.stats().rejected.bad_input, 1);
 }
 
-/// A condition that panics changes nothing, and the store goes on.
+/// A condition that panics changes nothing, and the store stays usable.
 #[test]
 fn panicking_conditions_change_nothing() {
     let store = builder().build().unwrap();
@@ -143,7 +143,7 @@ fn panicking_conditions_change_nothing() {
     assert_eq!((stats.entries, stats.invalidated, objects), (4, 0, stats.current.objects));
 }
 
-/// A removal by content removes what was seen: not an equal key's newer value.
+/// A removal by content removes the value that was seen, and not a newer value of an equal key.
 #[test]
 fn remove_value_if_spares_newer_value() {
     for value in values() {
@@ -187,7 +187,7 @@ fn remove_where_removes_exactly_what_is_wanted() {
     sweep(&builder().hasher(Constant).build().unwrap(), 2000);
 }
 
-/// A clear passes each key on, once, and what is stored meanwhile may stay.
+/// `clear_with` passes each key on once, and blocks stored meanwhile may stay.
 #[test]
 fn clear_with_passes_each_key_on() {
     let (store, kinds) = (builder().build().unwrap(), values());
@@ -211,7 +211,7 @@ fn clear_with_passes_each_key_on() {
     }
 }
 
-/// The clock takes at once what it is told to, and never what is pinned.
+/// The clock takes at once what the advisor calls worthless, and never what is pinned.
 #[test]
 fn advice_orders_eviction() {
     let asked = Arc::new(AtomicUsize::new(0));
@@ -251,8 +251,8 @@ fn advice_orders_eviction() {
     assert!(left(1) < 0.7 * left(0), "{} worthless and {} others left", left(1), left(0));
 }
 
-/// If everything is pinned, a store that needs room fails, and does not search for ever. What is
-/// not pinned any more is found, wherever the hand is.
+/// If everything is pinned, a call that needs room fails, and does not search for ever. An entry
+/// that is no longer pinned is found, wherever the hand is.
 #[test]
 fn pinned_store_refuses_and_recovers() {
     let pinned = Arc::new(AtomicU64::new(0));
@@ -275,7 +275,7 @@ fn pinned_store_refuses_and_recovers() {
     };
     assert!(matches!(error, Error::Full { .. }), "{error:?}");
     assert_eq!(store.len() as u64, key);
-    // One entry after the other becomes free to go.
+    // One entry after the other becomes evictable.
     for free in 1..50 {
         pinned.store(free, Ordering::Relaxed);
         let evicted = store.stats().evicted;
@@ -288,7 +288,8 @@ fn pinned_store_refuses_and_recovers() {
     }
 }
 
-/// A part of a value is what a slice of it is, and only the blocks it touches are decompressed.
+/// A loaded part of a value equals a slice of it, and only the blocks that it touches are
+/// decompressed.
 #[test]
 fn load_range_decodes_touched_blocks_only() {
     let codec = CodecScript::new();

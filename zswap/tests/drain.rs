@@ -65,7 +65,7 @@ fn drain_leaves_only_current_pool() {
     }
 }
 
-/// A drain goes on where the one before it ended, and keeps to its budget of entries.
+/// A drain continues where the one before it ended, and keeps to its budget of entries.
 #[test]
 fn drain_budget_of_entries_is_kept() {
     let store = filled("zsmalloc+lz4");
@@ -104,7 +104,7 @@ fn drain_budget_of_nothing_moves_nothing() {
     assert!((50_000..50_000 + 9_000).contains(&report.object_bytes_before), "{report:?}");
 }
 
-/// A drain of a store that has no retired pool says so.
+/// A drain of a store that has no retired pool ends as empty.
 #[test]
 fn drain_without_retired_pool_is_empty() {
     let store = filled("zsmalloc+lz4");
@@ -126,7 +126,7 @@ fn drain_keeps_heat() {
     }
     store.switch(&spec("zbud+lz4")).unwrap();
     assert_eq!(store.drain(DrainBudget::UNLIMITED).end, DrainEnd::Empty);
-    // Room for about half of the blocks: without heat, as many of the hot ones would go.
+    // Room for about half of the blocks: without heat, half of the hot ones would be evicted.
     store.set_limit(Some(store.bytes_held() / 2)).unwrap();
     let left = hot().filter(|key| store.contains(key)).count();
     assert_eq!((left, hot().count()), (100, 100));
@@ -159,8 +159,7 @@ fn drain_unreadable_blocks_stay() {
     }
 }
 
-/// Blocks that only the decoder finds broken stay, too: in every shard, so that no shard is
-/// without one.
+/// Blocks that only the decoder finds broken stay, too. Every shard has such blocks.
 #[test]
 fn drain_undecodable_blocks_stay() {
     let codec = CodecScript::new();
@@ -208,7 +207,7 @@ fn drain_failing_target_loses_nothing() {
 }
 
 /// At its limit a drain evicts nothing and never passes the limit. It gains room by compacting the
-/// pool that it empties, so it can move more than the room that there was.
+/// pool that it empties, so it can move more than the initial room.
 #[test]
 fn drain_at_limit_keeps_limit() {
     let mut rng = TestRng::new(7);
@@ -219,7 +218,7 @@ fn drain_at_limit_keeps_limit() {
         for (key, block) in (0u64..).zip(&noise) {
             store.store(key, block).unwrap();
         }
-        // Holes, so that there is something to compact.
+        // Makes holes, so that there is something to compact.
         for key in (0..1500u64).filter(|_| rng.below(4) == 0) {
             assert!(store.invalidate(&key));
         }
@@ -250,7 +249,7 @@ fn drain_at_limit_keeps_limit() {
     }
 }
 
-/// Entries that are too many pools for one batch are all moved.
+/// Entries in too many pools for one batch are all moved.
 #[test]
 fn drain_of_many_pools_moves_all() {
     let store = builder().hasher(crate::common::Constant).build().unwrap();

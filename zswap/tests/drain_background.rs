@@ -1,5 +1,5 @@
 //! Drains on the executor: after a switch, paused and resumed, at the limit, and when the store is
-//! dropped. The executor is one that runs its jobs when the test says so.
+//! dropped. The executor runs its jobs when the test asks for it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,12 +82,12 @@ fn background_drain_paused_waits() {
     executor.run_all();
     assert_eq!(counts(store.drain_progress()), (false, false, KEYS as usize, 0));
     check(&store);
-    // With nothing to do, resuming is no drain.
+    // With nothing to do, resuming does not begin a drain.
     store.resume_drain();
     assert_eq!((store.drain_progress().is_active, executor.pending()), (false, 0));
 }
 
-/// A switch while a drain runs turns it: in the end the newest pool has everything.
+/// A switch while a drain runs redirects it: in the end the newest pool has everything.
 #[test]
 fn background_drain_newer_switch_turns_it() {
     let (executor, store) = manual();
@@ -95,7 +95,7 @@ fn background_drain_newer_switch_turns_it() {
     run_a_step(&executor, &store);
     store.switch_and_drain(&spec("zbud+lz4")).unwrap();
     run_a_step(&executor, &store);
-    // Back to a pool that still has blocks.
+    // A switch back to a pool that still has blocks.
     store.switch_and_drain(&spec("zsmalloc+lz4")).unwrap();
     executor.run_all();
     assert_eq!(store.drain_progress().left, 0);
@@ -129,7 +129,7 @@ fn policy_after_drains_after_each_switch() {
             assert_eq!(store.drain_progress().left == 0, drained, "{policy:?}");
         }
         assert_eq!(store.stats().moved, if drained { 3 * KEYS } else { 0 });
-        // A switch to what there is begins nothing.
+        // A switch to the current spec begins nothing.
         store.switch(&spec("zbud+lz4")).unwrap();
         assert_eq!(executor.pending(), 0);
         check(&store);
@@ -221,7 +221,8 @@ fn policy_builder_errors_name_the_setting() {
 }
 
 /// An executor that does not take the next step ends the drain, whatever it does with the job. The
-/// next request begins another one. (A forgotten job cannot be told from one that is kept.)
+/// next request begins another one. (A forgotten job cannot be distinguished from one that is
+/// kept.)
 #[test]
 fn drain_survives_unwilling_executor() {
     for fate in [Fate::Refused, Fate::Dropped, Fate::Unwound, Fate::Kept] {

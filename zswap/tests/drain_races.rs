@@ -1,5 +1,5 @@
 //! Drains that meet stores, takes, removals and switches in the middle of a copy. A compressor with
-//! a hook makes each meeting happen for sure.
+//! a hook makes each meeting certain.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,7 +43,7 @@ fn version(store: &Store<u64>) -> Option<u64> {
     store.load_vec(&KEY).unwrap().map(|bytes| unstamp(&bytes).1)
 }
 
-/// A block that is replaced while it is copied stays the newer one.
+/// If a block is replaced while it is copied, the newer one stays.
 #[test]
 fn drain_newer_block_is_kept() {
     for from in ["zsmalloc+lz4", "reference+rle"] {
@@ -57,8 +57,8 @@ fn drain_newer_block_is_kept() {
     }
 }
 
-/// A block that is replaced while it is copied, in the very pool and by way of an exchange that
-/// would keep its handle: the pin tells the two apart.
+/// A block is replaced while it is copied, in the same pool, and by an exchange that would keep its
+/// handle. The pin distinguishes the two.
 #[test]
 fn drain_newer_block_in_revived_pool_is_kept() {
     for from in ["zsmalloc+lz4", "reference+rle"] {
@@ -98,7 +98,7 @@ fn drain_removed_block_stays_gone() {
     }
 }
 
-/// A switch back in the middle of a batch turns a drain: in the end the revived pool has all
+/// A switch back in the middle of a batch redirects a drain: in the end the revived pool has all
 /// blocks, and no other entry of the batch was moved in the old direction. One shard has all
 /// entries, so that the batch is a full one.
 #[test]
@@ -120,7 +120,7 @@ fn drain_revival_turns_it() {
     });
     let report = store.drain(DrainBudget::UNLIMITED);
     assert_eq!((report.end, report.left), (DrainEnd::Empty, 0));
-    // There, and back again: the block of the call is moved to a pool that was just retired.
+    // Moved there and back again: the block of the call is moved to a pool that was just retired.
     assert_eq!(report.moved, 2 * 201, "{report:?}");
     let _ = store.manager().flush();
     let stats = store.manager().stats();
@@ -132,7 +132,7 @@ fn drain_revival_turns_it() {
     check_books(&store);
 }
 
-/// A value of several blocks that is replaced while it is copied stays the newer one.
+/// If a value of several blocks is replaced while it is copied, the newer one stays.
 #[test]
 fn drain_newer_large_value_is_kept() {
     let (hook, store) = rig("zsmalloc+lz4");
@@ -147,7 +147,7 @@ fn drain_newer_large_value_is_kept() {
     check_books(&store);
 }
 
-/// A value that `retain` rejects goes, also if a drain moves it while `keep` decides.
+/// A value that `retain` rejects is removed even if a drain moves it while `keep` decides.
 #[test]
 fn drain_during_keep_does_not_save_rejected_block() {
     for large in [false, true] {
@@ -185,7 +185,7 @@ fn drain_under_reader_leaves_its_bytes() {
         .unwrap();
     let _ = store.manager().flush();
     assert_eq!((version(&store), store.manager().stats().pools_alive), (Some(1), 1));
-    // The copy is the very object.
+    // The copy is the object itself.
     store
         .export(&KEY, |form| {
             assert!(

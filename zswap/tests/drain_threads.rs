@@ -173,7 +173,7 @@ fn run(store: &Store<u64>, evicts: bool) -> DrainReport {
     report
 }
 
-/// Runs all threads over a store, and looks at what is left.
+/// Runs all threads over a store, and checks what is left.
 fn check(store: &Store<u64>, pool: &PoolScript, evicts: bool) {
     let report = run(store, evicts);
     assert_eq!((report.unreadable, report.refused), (0, 0), "{report:?}");
@@ -203,12 +203,12 @@ fn i8_drains_are_invisible_to_owners() {
     }
 }
 
-/// Owners find their blocks while a clock moves blocks to a pool for cold ones and back, and two
-/// pools are left.
+/// Owners find their blocks while a clock moves blocks to the cold pool and back, and two pools are
+/// left.
 #[test]
 fn i8_cold_pool_is_invisible_to_owners() {
     let pool = PoolScript::new();
-    // A clock of the test's: no other one turns.
+    // Only the test turns the clock.
     let store = builder(&pool)
         .cold(spec("zsmalloc+rle(cold=1)"))
         .cold_turn(Duration::from_secs(1 << 20))

@@ -1,4 +1,4 @@
-//! Empty blocks are values like all others.
+//! Empty blocks are ordinary values.
 
 use crate::common::{Look, SPECS, block, builder, check_books, spec};
 use zswap::{AtLimit, EncodedBlock, Error, Store};
@@ -32,8 +32,7 @@ fn empty_block_is_stored_and_loaded() {
     }
 }
 
-/// An empty block takes the place of one of any kind, and the other way round; nothing stays
-/// behind.
+/// An empty block replaces one of any kind, and the other way round; nothing is left over.
 #[test]
 fn empty_block_replaces_and_is_replaced() {
     let store = builder().max_value_len(1 << 16).build().unwrap();
@@ -84,7 +83,7 @@ fn empty_blocks_in_batches_are_stored_and_loaded() {
     check_books(&store);
 }
 
-/// They have the length 0 for a listener, and cost their place in the index.
+/// Empty blocks have the length 0 for a listener, and cost their place in the index.
 #[test]
 fn empty_blocks_at_the_limit_are_evicted() {
     let store: Store<u64> = builder()

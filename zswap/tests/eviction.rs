@@ -1,5 +1,5 @@
-//! Eviction at the limit: which blocks go and which stay, the listener, and how far the limit is
-//! exceeded.
+//! Eviction at the limit: which blocks are evicted and which stay, the listener, and how far the
+//! limit is exceeded.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -42,10 +42,9 @@ fn b7_evicting_store_stays_within_limit() {
     }
 }
 
-/// Between two jobs of the allocator's, frames that became empty are held, and each store pays for
-/// itself: with new blocks of any length, and with longer and shorter ones under the same keys. If
-/// what it evicts were more than that, by no more than half a block each time, in the end nothing
-/// would be left.
+/// Between two jobs of the allocator, frames that became empty are held, and each call evicts as
+/// much as it adds: with new blocks of any length, and with longer and shorter ones under the same
+/// keys. If it evicted more, even by half a block each time, in the end nothing would be left.
 #[test]
 fn store_without_jobs_evicts_what_it_adds() {
     for keys in [u64::MAX, 1_500] {
@@ -75,7 +74,7 @@ fn what_comes_and_goes_by_turns_evicts_nothing_else() {
         |store, key| assert!(store.take_vec(&key).unwrap().is_some()),
         |store, key| assert!(store.invalidate(&key)),
         |store, key| assert_eq!(store.retain(|&other, _| other != key), 1),
-        // What takes its place costs next to nothing.
+        // The replacement costs next to nothing.
         |store, key| store.store(key, [7; 4096]).unwrap(),
     ];
     for (way, remove) in ways.into_iter().enumerate() {
@@ -89,12 +88,13 @@ fn what_comes_and_goes_by_turns_evicts_nothing_else() {
         let before = store.stats();
         let turns = if way == 2 { 50 } else { 2_000 };
         for turn in 0..turns {
-            // Of few lengths: a frame for each of many would fill the store once more.
+            // Few different lengths: a frame for each of many lengths would fill the store again.
             store.store(key, block(turn, 2048 + 1024 * (turn as usize % 3), Look::Noise)).unwrap();
             remove(&store, key);
         }
         let after = store.stats();
-        // A block at a time goes for one that comes, and is credited when that goes.
+        // One block is evicted for one that is stored, and its cost is credited when that one is
+        // removed.
         assert!(
             after.evicted - before.evicted <= 2,
             "way {way}: {} of {}",
@@ -106,7 +106,7 @@ fn what_comes_and_goes_by_turns_evicts_nothing_else() {
     }
 }
 
-/// A store of the longest blocks stays within its limit too (B7).
+/// A store of blocks of the largest size stays within its limit too (B7).
 #[test]
 fn b7_longest_blocks_stay_within_limit() {
     for text in ["reference+rle", "zbud+lz4", "zsmalloc+lz4"] {
@@ -163,7 +163,7 @@ fn used_blocks_stay_and_listener_gets_the_rest() {
     let len = |key: u64| 1000 + key as usize % 1000;
     for key in 0..20_000u64 {
         store.store(key, block(key, len(key), Look::Noise)).unwrap();
-        // A hundred blocks are in use all the time.
+        // A hundred blocks are loaded all the time.
         let hot = key % 100;
         if hot < key {
             assert!(store.load_vec(&hot).unwrap().is_some(), "key {hot} was used a moment ago");
@@ -192,11 +192,10 @@ fn peeks_do_not_keep_a_block_and_loads_do() {
     assert_eq!((there(0..50), there(50..100)), (50, 0));
 }
 
-/// Shards without entries do not keep the clock from the others (B30).
+/// The clock passes shards without entries and reaches the others (B30).
 #[test]
 fn b30_clock_passes_empty_shards() {
-    // Three keys in 64 shards, and entries that are in use: the question goes round until one is
-    // cold.
+    // Three keys in 64 shards, and warm entries: the hand goes round until one is cold.
     let store = evicting("reference+rle", usize::MAX).build().unwrap();
     for key in 0..3u64 {
         store.store(key, block(key, 4096, Look::Noise)).unwrap();
@@ -210,15 +209,14 @@ fn b30_clock_passes_empty_shards() {
     store.store(1, b"and there is room again").unwrap();
 }
 
-/// Evicting holds no reference to a pool after it is done (B27).
+/// After an eviction no reference to a pool is left (B27).
 #[test]
 fn b27_eviction_leaves_no_pool_reference() {
     let manual = Arc::new(Manual::new());
     let store = evicting("zsmalloc+lz4", 2 * MIB).executor(manual.clone()).build().unwrap();
     (0..2_000).for_each(|key| store.store(key, block(key, 4000, Look::Noise)).unwrap());
     store.switch(&spec("reference+lz4")).unwrap();
-    // The executor is blocked all the while; stores that evict from the retired pool go on until it
-    // is empty.
+    // The executor is blocked meanwhile. Stores evict from the retired pool until it is empty.
     (2_000..4_000).for_each(|key| store.store(key, block(key, 4000, Look::Noise)).unwrap());
     assert!((0..2_000).all(|key| !store.contains(&key)));
     manual.run_all();
@@ -227,7 +225,7 @@ fn b27_eviction_leaves_no_pool_reference() {
     check_books(&store);
 }
 
-/// Same filled blocks are evicted too and the index gets smaller.
+/// Same-filled blocks are evicted too, and the index gets smaller.
 #[test]
 fn same_filled_blocks_are_evicted() {
     let store = evicting("reference+rle", MIB).build().unwrap();
@@ -283,7 +281,7 @@ fn what_compresses_well_is_spared_longer_when_asked() {
         there(1) / there(0)
     };
     let (plain, sparing) = (survivors(false), survivors(true));
-    assert!((0.8..1.25).contains(&plain), "{plain}: kind is no matter");
+    assert!((0.8..1.25).contains(&plain), "{plain}: the kind does not matter");
     assert!(sparing > 1.4, "{sparing}");
 }
 
@@ -322,7 +320,7 @@ fn listener_panic_that_panics_on_drop_is_contained() {
     check_books(&store);
 }
 
-/// A listener may use the store and what it stores evicts nothing itself.
+/// A listener may use the store, and what it stores evicts nothing.
 #[test]
 fn listener_store_does_not_evict() {
     let itself: Arc<OnceLock<Store<u64>>> = Arc::default();
@@ -334,7 +332,7 @@ fn listener_store_does_not_evict() {
             let store = again.get().expect("set before anything is stored");
             assert_eq!(depth.fetch_add(1, Ordering::Relaxed), 0, "what it stores evicts nothing");
             assert!(!store.contains(&key));
-            // Where there is no room yet it is refused, as by a store that does not evict.
+            // If there is no room yet, the block is refused, as by a store that does not evict.
             if let Err(error) = store.store(key | 1 << 32, len.to_le_bytes()) {
                 assert!(matches!(error, Error::Full { .. }), "{error}");
             }
@@ -351,7 +349,7 @@ fn listener_store_does_not_evict() {
     check_books(&store);
 }
 
-/// A listener may fill another store that evicts for itself.
+/// A listener may fill another store, which evicts on its own.
 #[test]
 fn listener_may_fill_second_tier() {
     let told = Arc::new(AtomicUsize::new(0));

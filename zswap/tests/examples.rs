@@ -1,5 +1,5 @@
-//! The examples are tests as well: each runs to its end, and its assertions hold. `first` is a
-//! doctest of the crate.
+//! Runs the examples as tests: each runs to its end, and its assertions hold. `first` is a doctest
+//! of the crate.
 #![cfg(not(zpool_loom))]
 
 #[path = "../examples/column_cache.rs"]

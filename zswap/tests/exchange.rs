@@ -1,5 +1,5 @@
-//! A block takes the place of another under its key: in one pool, across a switch, of every kind,
-//! and with checksums.
+//! A block replaces another under its key: in one pool, across a switch, of every kind, and with
+//! checksums.
 
 use std::sync::atomic::Ordering;
 
@@ -10,8 +10,8 @@ use zswap::{AtLimit, Error, SequentialKeys, Store};
 
 const LOOKS: [Look; 3] = [Look::Runs, Look::Noise, Look::SameFilled];
 
-/// Every kind after every kind, in the same pool or in another, where the shard's other entries
-/// keep the old pool or where nothing does.
+/// Every kind replaces every kind, in the same pool or in another, whether or not other entries of
+/// the shard keep the old pool.
 #[test]
 fn any_kind_of_block_replaces_any_other() {
     for checksums in [false, true] {
@@ -21,7 +21,7 @@ fn any_kind_of_block_replaces_any_other() {
             if keep_all {
                 for (n, spec) in specs.iter().enumerate() {
                     store.switch(spec).unwrap();
-                    // Some for most shards.
+                    // Some entries for most shards.
                     for key in 0..500 {
                         let key = 1_000_000 * (n as u64 + 1) + key;
                         store.store(key, block(key, 100, Look::Noise)).unwrap();
@@ -61,8 +61,8 @@ fn any_kind_of_block_replaces_any_other() {
     }
 }
 
-/// The entry keeps its handle where the allocator exchanges the objects, and takes the other where
-/// it declines; the last block is there either way. One by one and in batches.
+/// The entry keeps its handle if the allocator exchanges the objects, and takes the other one if it
+/// declines. Either way the last block is there. Blocks are stored one by one and in batches.
 #[test]
 fn exchanged_entry_keeps_its_handle() {
     let script = PoolScript::new();
@@ -102,7 +102,8 @@ fn exchanged_entry_keeps_its_handle() {
     }
 }
 
-/// After that it is unknown which objects the handles name, so both go (B23).
+/// After a panic in `exchange` it is unknown which objects the handles name, so both are removed
+/// (B23).
 #[test]
 fn b23_panicking_exchange_fails_store() {
     let script = PoolScript::new();

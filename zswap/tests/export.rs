@@ -8,7 +8,7 @@ use zswap::{EncodedBlock, Store};
 
 const BLOCK: usize = 4096;
 
-/// A block from its form, by the codec's crate alone.
+/// Decodes a block from its exported form, with the codec's crate alone.
 fn block(form: EncodedBlock<'_>) -> Vec<u8> {
     match form {
         EncodedBlock::SameFilled { word, len } => word.into_iter().cycle().take(len).collect(),
@@ -85,7 +85,7 @@ fn what_is_shown_stays_while_it_is_replaced() {
     let (old, new) = (b"the older block ".repeat(100), b"the newer block ".repeat(100));
     store.store("key", &old).unwrap();
     let seen = store.export(&"key", |form| {
-        // No lock is held: the store can be used, and what is shown stays.
+        // No lock is held: the store can be used, and the lent bytes stay.
         store.store("key", &new).unwrap();
         assert_eq!(block(form), old);
     });

@@ -1,5 +1,5 @@
-//! Plug-ins and memory that fail: a clear error, nothing lost, nothing left behind, and the older
-//! block gone.
+//! Failures of plug-ins and memory: a clear error, nothing lost, nothing left over, and the older
+//! block removed.
 
 use std::sync::Arc;
 
@@ -98,7 +98,7 @@ fn b23_failing_allocator_removes_older_block() {
         pool.on_insert(OnInsert::Work);
     }
     assert_eq!(store.stats().rejected.alloc_failed, 4);
-    // The context that was lent out during the panic is back.
+    // The context that was lent during the panic was returned.
     store.store(1, block(1, 4096, Look::Runs)).unwrap();
     assert_eq!(store.manager().current().unwrap().codec().stats().contexts_made, 1);
     check_books(&store);
@@ -195,7 +195,7 @@ fn b36_what_is_corrupt_is_not_exported_either() {
     assert!((1..=3).all(|key| store.export(&key, |_| ()).unwrap().is_some()));
 }
 
-/// An allocator that does not free is counted and stops nothing.
+/// A failure to free is counted, and the store stays usable.
 #[test]
 fn failed_free_is_counted() {
     let (pool, _, store) = rig();
@@ -217,8 +217,8 @@ fn b47_out_of_memory_at_any_call_leaks_nothing() {
     for text in ["zbud+lz4", "zsmalloc+lz4", "zsmalloc+rle"] {
         let mapped = Arc::new(MmapSource::new());
         let source = Arc::new(FaultySource::new(mapped.clone(), FaultPlan::Never));
-        // A pool's own jobs run on request: one in the middle of giving memory back
-        // would be in the way of counting it.
+        // A pool's own jobs run on request, because one that released memory in between would
+        // disturb the counts.
         let manual = Arc::new(Manual::new());
         let builder = builder().spec(spec(text)).executor(manual.clone());
         let store = builder.page_source(source.clone()).build().unwrap();
@@ -253,7 +253,7 @@ fn b47_out_of_memory_at_any_call_leaks_nothing() {
             store.clear();
             store.manager().current().unwrap().zpool().trim();
             source.plan(FaultPlan::Never);
-            // Older blocks, small ones, that are to be replaced.
+            // Small older blocks, which are to be replaced.
             (0..blocks.len() as u64)
                 .for_each(|key| store.store(key, block(key, 40, Look::Noise)).unwrap());
             source.plan(plan);
@@ -272,7 +272,7 @@ fn b47_out_of_memory_at_any_call_leaks_nothing() {
     }
 }
 
-/// A key that panics leaves the store usable and its books balanced.
+/// A key that panics leaves the store usable and its accounts right.
 #[test]
 fn panicking_key_leaves_store_usable() {
     use std::cell::Cell;
@@ -339,7 +339,7 @@ fn panicking_key_leaves_store_usable() {
     assert_eq!((store.len(), pool.live()), (0, 0));
 }
 
-/// A text has its cause in it, so the chain of sources does not say it again.
+/// The text of an error contains its cause, so the chain of sources does not repeat it.
 #[test]
 fn an_error_is_one_line_with_its_cause_once() {
     use std::error::Error as _;
@@ -355,7 +355,7 @@ fn an_error_is_one_line_with_its_cause_once() {
     assert_eq!(error.to_string().lines().count(), 1);
 }
 
-/// The block that another takes the place of, in its pool and after a switch.
+/// A replaced block that is not freed is counted, in the same pool and after a switch.
 #[test]
 fn replaced_block_that_is_not_freed_is_counted() {
     let (pool, _, store) = rig();

@@ -1,4 +1,4 @@
-//! Guards of an allocator that panic when they go, and reads that an allocator cannot count.
+//! Guards that panic when they are dropped, and reads that an allocator cannot count.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -16,7 +16,8 @@ fn expected(key: u64) -> Vec<u8> {
     block(key, 3000, if key.is_multiple_of(2) { Look::Runs } else { Look::Noise })
 }
 
-/// A store with blocks under [`KEYS`] keys, and a value of several blocks under the next one.
+/// Builds a store with blocks under [`KEYS`] keys, and a value of several blocks under the next
+/// one.
 fn rig() -> (Arc<PoolScript>, Store<u64>) {
     let pool = PoolScript::new();
     let store = scripted(pool.clone(), CodecScript::new()).max_value_len(1 << 16).build().unwrap();
@@ -25,7 +26,8 @@ fn rig() -> (Arc<PoolScript>, Store<u64>) {
     (pool, store)
 }
 
-/// A panicking unpin comes out of no kind of load, whose bytes are good, and is counted.
+/// No kind of load passes on a panic of unpin. The loaded bytes are right, and the panic is
+/// counted.
 #[test]
 fn load_panicking_unpin_is_counted() {
     let (pool, store) = rig();
@@ -77,7 +79,7 @@ fn load_panicking_unpin_is_counted() {
     check_books(&store);
 }
 
-/// A take whose unpin panics has removed the block, so it returns it.
+/// A take whose unpin panics returns the block, because it has removed it.
 #[test]
 fn take_panicking_unpin_returns_block() {
     let (pool, store) = rig();
@@ -91,7 +93,7 @@ fn take_panicking_unpin_returns_block() {
     check_books(&store);
 }
 
-/// A load that fails for a reason of its own says that one, whatever its unpin does.
+/// A load that fails for another reason reports that one, whatever its unpin does.
 #[test]
 fn load_error_and_panicking_unpin_is_the_error() {
     let (pool, store) = rig();
@@ -208,8 +210,8 @@ fn load_too_many_readers_waits() {
     check_books(&store);
 }
 
-/// A wait in vain ends with the allocator's error, and inside a section that must not
-/// block there is none.
+/// A wait in vain ends with the allocator's error. Inside a section that must not block, there is
+/// no wait.
 #[test]
 fn load_too_many_readers_for_ever_is_an_error() {
     let (pool, store) = rig();
@@ -227,9 +229,9 @@ fn load_too_many_readers_for_ever_is_an_error() {
     assert_eq!((store.stats().loads_hit, store.stats().read_failed), (6, 4));
 }
 
-/// `retain` about a block that cannot be pinned, which is replaced so often meanwhile that its
-/// handle comes again: what took its place stays. zsmalloc's handles come again after 512 uses of a
-/// slot; two take turns here.
+/// `retain` visits a block that cannot be pinned, and the block is replaced so often meanwhile that
+/// its handle is reused: the newer block stays. zsmalloc reuses a handle after 512 uses of a slot;
+/// two slots alternate here.
 #[test]
 fn retain_unpinned_replaced_often_keeps_newer() {
     let (pool, manual) = (PoolScript::new(), Arc::new(Manual::new()));
@@ -266,8 +268,8 @@ fn retain_unpinned_replaced_often_keeps_newer() {
     check_books(&store);
 }
 
-/// Nor does it where the block is removed and stored anew, taken, switched away from, or evicted by
-/// `clear` in between.
+/// The newer block also stays if `invalidate`, `clear` or a same-filled block removes the older one
+/// in between.
 #[test]
 fn retain_unpinned_gone_and_back_keeps_newer() {
     let pool = PoolScript::new();
@@ -283,7 +285,7 @@ fn retain_unpinned_gone_and_back_keeps_newer() {
         .build()
         .unwrap();
     let away: [&dyn Fn(); 3] = [&|| assert!(store.invalidate(&1)), &|| store.clear(), &|| {
-        // To a block in no pool and back.
+        // A block in no pool, and back.
         store.store(1, [7; 100]).unwrap();
     }];
     for (n, away) in away.into_iter().enumerate() {
@@ -304,7 +306,7 @@ fn retain_unpinned_gone_and_back_keeps_newer() {
     }
 }
 
-/// A block that cannot be pinned goes if `keep` rejects it; also in a nested `retain`.
+/// A block that cannot be pinned is removed if `keep` rejects it, even in a nested `retain`.
 #[test]
 fn retain_unpinned_not_replaced_removes() {
     let (pool, store) = rig();

@@ -15,10 +15,10 @@ use zswap::plugin::Manual;
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// The executor is one that does nothing, so that no compaction rearranges the pool between the
-/// passes: an allocator's tables grow by what it has to hold. And zsmalloc keeps free slots for
-/// each processor, so its tables may also grow when the scheduler moves this thread to one on which
-/// it has stored nothing yet: the store is warmed and measured on each.
+/// The executor does nothing, so that no compaction rearranges the pool between the passes: an
+/// allocator's tables grow with what it holds. zsmalloc also keeps free slots for each processor,
+/// so its tables may grow when the scheduler moves this thread to a processor on which it has not
+/// stored yet. So the store is warmed and measured on each processor.
 #[test]
 fn warm_stores_and_loads_make_no_heap_call() {
     for (text, limit) in
@@ -51,7 +51,7 @@ fn warm_stores_and_loads_make_no_heap_call() {
         };
         let cold = calls_of(|| pass(0));
         assert!(cold > 0, "the first pass makes contexts and tables, or nothing is counted");
-        // The two versions are not of quite the same lengths.
+        // The lengths of the two versions differ slightly.
         on_each_processor(|| (1..8).for_each(&mut pass));
         on_each_processor(|| {
             assert_eq!(calls_of(|| (8..12).for_each(&mut pass)), 0, "{text}, limit {limit:?}");

@@ -15,18 +15,18 @@ use zswap::{BatchResults, Error, Store};
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// Keys that the calls are about, behind those of a grown store.
+/// The first of the keys that the calls use, after those of a grown store.
 const FIRST: u64 = 1 << 32;
 const KEYS: u64 = 20;
 
-/// Value of a key, in one of two versions of equal lengths.
+/// Returns the value of a key, in one of two versions of equal lengths.
 fn value(key: u64, version: u64) -> Vec<u8> {
     let look = [Look::Runs, Look::Noise, Look::SameFilled][(key % 3) as usize];
     block(key + 1_000 * version, 200 + 100 * (key % KEYS) as usize, look)
 }
 
-/// A store in which the calls find everything they need from pool, codec and index: each key was
-/// stored in both versions, again and again.
+/// Builds a store in which the calls find everything that they need from pool, codec and index:
+/// each key was stored in both versions, several times.
 fn warm(others: u64) -> Store<u64> {
     let builder = builder().spec(spec("zsmalloc+lz4")).executor(Arc::new(Manual::new()));
     let store = builder.checksums(true).build().unwrap();
@@ -43,11 +43,11 @@ fn warm(others: u64) -> Store<u64> {
 /// Expected value of each key after a call.
 type Contents = fn(u64) -> Option<Vec<u8>>;
 
-/// A call, which says what is stored then.
+/// A call, which returns what is then stored.
 type Call = fn(&Store<u64>, Refusal) -> Outcome;
 
 struct Outcome {
-    /// The request was made, and refused.
+    /// Whether the request was made, and refused.
     refused: bool,
     /// Keys of [`KEYS`] that have version 1 now.
     newer: u64,
@@ -57,7 +57,7 @@ struct Outcome {
 
 const CALLS: [(&str, Call); 8] = [
     ("store_many", |store, what| stored(store, what, |items| items)),
-    // Nothing is known of its length, so the list grows.
+    // Its length is unknown, so the list grows.
     ("store_many, length unknown", |store, what| {
         stored(store, what, |items| Box::new(items.filter(|_| true)) as Items<'_>)
     }),
@@ -79,7 +79,7 @@ const CALLS: [(&str, Call); 8] = [
 
 type Items<'b> = Box<dyn Iterator<Item = (u64, &'b [u8])> + 'b>;
 
-/// Stores version 1 of all in a batch. Keys behind the first error are gone.
+/// Stores version 1 of all keys in a batch. The values of keys after the first error are removed.
 fn stored(
     store: &Store<u64>,
     what: Refusal,
@@ -117,7 +117,7 @@ fn load_many(store: &Store<u64>, what: Refusal) -> Outcome {
     Outcome { refused, newer: 0, removed: 0 }
 }
 
-/// Reads each key alone. Some fail, for want of a buffer.
+/// Reads each key alone. Some reads fail, because there is no memory for a buffer.
 fn read(_: &Store<u64>, what: Refusal, read: impl Fn(u64) -> Result<bool, Error>) -> Outcome {
     let mut failed = 0;
     let ((), refused) = refusing_some(what, || {
@@ -142,7 +142,7 @@ fn value_len(key: u64) -> usize {
     200 + 100 * (key % KEYS) as usize
 }
 
-/// Takes one: it is taken, or still there.
+/// Takes one value: it is taken, or still there.
 fn take_vec(store: &Store<u64>, what: Refusal) -> Outcome {
     let key = FIRST + KEYS - 1;
     let (taken, refused) = refusing_some(what, || store.take_vec(&key));
@@ -158,7 +158,7 @@ fn take_vec(store: &Store<u64>, what: Refusal) -> Outcome {
     Outcome { refused, newer: 0, removed: 0 }
 }
 
-/// Contents and books after a call.
+/// Checks contents and accounts after a call.
 fn check(store: &Store<u64>, others: u64, Outcome { newer, removed, .. }: Outcome) {
     let contents: [(std::ops::Range<u64>, Contents); 3] = [
         (0..newer, |key| Some(value(key, 1))),

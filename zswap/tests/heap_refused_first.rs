@@ -43,7 +43,7 @@ fn store(spec_text: &str) -> Store<u64> {
     builder.max_value_len(1 << 20).build().unwrap()
 }
 
-/// A store in which nothing was decompressed yet.
+/// Builds a store in which nothing was decompressed yet.
 fn filled(spec: &str, len: usize) -> Store<u64> {
     let store = store(spec);
     (0..KEYS).for_each(|key| store.store(key, block(key, 300, Look::Runs)).unwrap());
@@ -122,7 +122,7 @@ const CALLS: [(&str, Call); 14] = [
     }),
 ];
 
-/// The end of a call: the store is whole, and works.
+/// Checks after a call that the store is consistent and works.
 fn end(store: &Store<u64>) {
     check_books(store);
     store.manager().current().unwrap().zpool().validate().unwrap();
@@ -131,7 +131,7 @@ fn end(store: &Store<u64>) {
     assert_eq!(store.load_vec(&(KEY + 9)).unwrap(), Some(value));
 }
 
-/// Whether a call returns this error for want of memory.
+/// Returns whether a call returns this error because memory is refused.
 fn is_want_of_memory(kind: &Error) -> bool {
     matches!(
         kind,
@@ -165,7 +165,7 @@ fn store_many(spec: &str, what: Refusal) -> bool {
     let items = || values.iter().enumerate().map(|(key, value)| (key as u64, value.as_slice()));
     let (results, refused) = refusing_some(what, || store.store_many(items()));
     for (key, value) in items() {
-        // There is no result behind the one that says there is no memory for more.
+        // There is no result after the one that reports that there is no memory for more.
         let stored = results.get(key as usize).is_some_and(Result::is_ok);
         assert_eq!(store.load_vec(&key).unwrap().as_deref(), stored.then_some(value));
         if let Some(Err(error)) = results.get(key as usize) {
@@ -176,7 +176,7 @@ fn store_many(spec: &str, what: Refusal) -> bool {
     refused
 }
 
-/// Reads, and says whether that gave the value.
+/// Reads a value, and returns whether it is the right one.
 type Read = fn(&Store<u64>, &[u8]) -> Result<Option<bool>, Error>;
 
 fn load(store: &Store<u64>, value: &[u8]) -> Result<Option<bool>, Error> {
@@ -211,7 +211,8 @@ fn first_calls_survive_refusals() {
             let mut nth = 0;
             loop {
                 println!("\n{name}, {spec}, request {nth}");
-                // How often the index asks differs from store to store: each has a seed of its own.
+                // The number of requests of the index differs from store to store, because each has
+                // a seed of its own.
                 if !(call(spec, Refusal::Nth(nth)) | call(spec, Refusal::From(nth))) {
                     break;
                 }

@@ -34,7 +34,7 @@ fn copy_in_table_order<S: BuildHasher + Clone>(hasher: S, keys: u64) {
     }
 }
 
-/// Optimized tests have four times as much to do.
+/// In optimized builds, tests do four times as much.
 const FULL: u64 = if cfg!(debug_assertions) { 1 } else { 4 };
 
 /// Keys in the order of the table that they come from are stored like any others.
@@ -55,7 +55,7 @@ fn keys_of_any_stride_are_stored() {
         let mut bytes = [0; 8];
         for n in 0..30_000u64 {
             let loaded = store.load(&n.wrapping_mul(stride), &mut bytes);
-            // Multiples of a power of two meet each other again.
+            // Multiples of a power of two wrap around to the same keys.
             assert_eq!(loaded, Ok(Some(8)), "{n} times {stride}");
         }
     }
@@ -101,7 +101,7 @@ fn emptied_index_becomes_small() {
     (0..200_000u64).for_each(|key| store.store(key, [1; 8]).unwrap());
     let full = store.stats().index_bytes;
     assert!((0..200_000).all(|key| store.invalidate(&key)));
-    // Each shard notices when it is given something new.
+    // Each shard shrinks when something is stored in it.
     (0..20_000u64).for_each(|key| store.store(key, [2; 8]).unwrap());
     (0..20_000u64).for_each(|key| assert!(store.invalidate(&key)));
     let emptied = store.stats().index_bytes - empty;
@@ -137,8 +137,8 @@ fn blocks_in_thousands_of_pools_are_stored() {
     check_books(&store);
 }
 
-/// A store of many blocks that is cleared lets its pool go as a whole: no object is freed on its
-/// own, nothing is held any more, and the store goes on with a new pool of the same spec.
+/// A store of many blocks that is cleared destroys its pool as a whole: no object is freed on its
+/// own, nothing is held any more, and the store continues with a new pool of the same spec.
 #[test]
 fn clear_of_many_lets_pool_go() {
     let pool = PoolScript::new();

@@ -7,8 +7,8 @@ use zswap::AtLimit;
 const LIMIT: usize = 8 << 20;
 const BLOCK: usize = 4096;
 
-/// Stores 1 000 blocks, then a value of `parts` blocks of `random` bytes that do not shrink. The
-/// value is there, or the blocks are.
+/// Stores 1 000 blocks, then a value of `parts` blocks of `random` bytes that do not shrink. Checks
+/// that either the value or all blocks are there.
 fn try_value(text: &str, random: usize, parts: usize) {
     let store = builder().spec(spec(text)).limit_bytes(LIMIT).at_limit(AtLimit::Evict);
     let store = store.max_value_len(4 * LIMIT).build().unwrap();
@@ -51,7 +51,7 @@ fn value_of_3600_random_bytes_fits_or_evicts_nothing() {
     }
 }
 
-/// A value that surely fits is stored, also in an allocator that rounds up by much.
+/// A value that surely fits is stored, even in an allocator that rounds up by much.
 #[test]
 fn value_of_half_limit_is_stored() {
     for text in ["zsmalloc+lz4", "zsmalloc(chain=1)+lz4"] {

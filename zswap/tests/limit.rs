@@ -24,7 +24,7 @@ fn fill(store: &Store<u64>, mut key: u64) -> u64 {
     }
 }
 
-/// Full at the limit and open again below the threshold.
+/// A store is full at the limit, and takes blocks again below the threshold.
 #[test]
 fn full_at_limit_until_below_low_watermark() {
     for text in ["reference+rle", "zbud+lz4", "zsmalloc+lz4"] {
@@ -46,7 +46,7 @@ fn full_at_limit_until_below_low_watermark() {
             store.manager().current().unwrap().zpool().trim();
         }
         assert!(key > 100, "{text}: {key}");
-        // ...but at the threshold it opens, up to the limit again.
+        // ...but at the threshold the store takes blocks, up to the limit again.
         while store.stats().bytes_held() > 3 * MIB {
             assert!(store.invalidate(&key));
             key += 1;
@@ -74,7 +74,7 @@ fn a_raised_limit_takes_blocks_at_once() {
     check_books(&store);
 }
 
-/// A store refused for the limit removes the older block (B23).
+/// A block refused at the limit removes the older one (B23).
 #[test]
 fn b23_refused_store_removes_older_block() {
     let store = refusing("reference+rle", MIB).build().unwrap();
@@ -83,13 +83,13 @@ fn b23_refused_store_removes_older_block() {
     let error = store.store(0, block(9, 4096, Look::Runs)).unwrap_err();
     assert!(matches!(error, Error::Full { limit: MIB, .. }), "{error}");
     assert!(!store.contains(&0));
-    // Same-filled blocks need a place in the index, so they are refused, too.
+    // Same-filled blocks need a place in the index, so they are refused too.
     store.store(1, [7; 4096]).unwrap_err();
     assert!(!store.contains(&1));
     check_books(&store);
 }
 
-/// A store that takes nothing for a while never gives an older block back afterwards (B24).
+/// A store that refuses blocks for a while never returns an older block afterwards (B24).
 #[test]
 fn b24_refused_store_never_revives_older_block() {
     for text in ["reference+rle", "zbud+lz4", "zsmalloc+lz4"] {
@@ -100,7 +100,7 @@ fn b24_refused_store_never_revives_older_block() {
         let newest =
             |key| block(key + 200, lens(key), [Look::Runs, Look::SameFilled][key as usize % 2]);
         (0..60).for_each(|key| store.store(key, old(key)).unwrap());
-        // Switched off, as far as a store can be.
+        // With a limit of 0 the store takes nothing.
         store.set_limit(Some(0)).unwrap();
         for key in 0..20 {
             store.store(key, newer(key)).unwrap_err();
@@ -150,7 +150,7 @@ fn retired_pools_count_and_every_switch_is_noticed() {
     assert!(store.stats().manager.pools_alive == 4);
     let held = store.stats().bytes_held();
     assert!((4 * MIB..4 * MIB + 32 * 1024).contains(&held), "{held}");
-    // Blocks leave a retired pool: the bound is too high now, and the exact figure decides.
+    // Blocks leave a retired pool, so the bound is now too high, and the exact figure decides.
     (0..key / 2).for_each(|key| assert!(store.invalidate(&key)));
     store.store(key, block(key, 4096, Look::Noise)).unwrap();
     check_books(&store);
@@ -163,8 +163,8 @@ fn b7_batch_across_switch_keeps_limit() {
     let blocks: Vec<_> = (0..2_000).map(|key| (key, block(key, 4096, Look::Noise))).collect();
     let batch = blocks.iter().inspect(|(key, _)| {
         if *key == 0 {
-            // The batch goes on with the pool that is retired now, while others fill the new one
-            // and make a little room again.
+            // The batch continues with the pool that is now retired, while other calls fill the new
+            // one and make a little room again.
             store.switch(&spec("zsmalloc(chain=4)+rle")).unwrap();
             let end = fill(&store, 10_000);
             (10_000..10_150).for_each(|key| assert!(store.invalidate(&key)));
@@ -175,7 +175,7 @@ fn b7_batch_across_switch_keeps_limit() {
     let results = store.store_many(batch.map(|(key, block)| (*key, block.as_slice())));
     let stored = results.iter().filter(|result| result.is_ok()).count();
     assert!((50..300).contains(&stored), "{stored}");
-    // What goes to the new pool meanwhile sees what the batch added to the old one.
+    // A store to the new pool accounts for what the batch added to the old one.
     store.store(20_000, block(1, 4096, Look::Noise)).unwrap_err();
     let held = store.bytes_held();
     assert!(held < 4 * MIB + 128 * 1024, "{held}");
@@ -214,8 +214,7 @@ fn b7_overshoot_is_what_is_in_flight() {
                     let key = (thread << 32) | n;
                     let _ = store.store(key, block(key, 4096, Look::Noise));
                     let held = store.manager().bytes_held() + store.stats().index_bytes;
-                    // Four blocks in flight, each of which may open a zspage of its own, and a
-                    // context.
+                    // Four blocks are in flight. Each may need a zspage of its own, and a context.
                     assert!(held < 4 * MIB + 4 * 128 * 1024, "{held}");
                 }
             });

@@ -16,7 +16,7 @@ use zswap::{AtLimit, Error, Store};
 
 const MIB: usize = 1 << 20;
 
-/// Pools that await destruction are held until it is done.
+/// Pools that await destruction count as held until they are destroyed.
 #[test]
 fn pending_pools_count_until_destroyed() {
     let (executor, source) = (Arc::new(Manual::new()), Arc::new(MmapSource::new()));
@@ -73,7 +73,7 @@ fn contexts_of_retired_pools_count_towards_limit() {
             .unwrap();
         (0..LOADERS).for_each(|key| store.store(key, block(key, 4096, Look::Runs)).unwrap());
         store.switch(&spec("zsmalloc+lz4")).unwrap();
-        // Here the store learns what the retired pool holds.
+        // This store measures what the retired pool holds.
         store.store(1000, block(1000, 4096, Look::Noise)).unwrap();
         load_at_once(&store, LOADERS);
         assert!(
@@ -121,9 +121,9 @@ fn a_value_that_can_never_fit_evicts_nothing() {
     (0..500).for_each(|key| store.store(key, block(key, 4096, Look::Noise)).unwrap());
     let error = store.store(7, block(1, 5 * MIB, Look::Noise)).unwrap_err();
     assert!(matches!(error, Error::Full { limit: at, .. } if at == limit), "{error}");
-    // All but the older one of its own key.
+    // All blocks stay except the older one under the same key.
     assert_eq!((store.len(), store.stats().evicted), (499, 0));
-    // One that shrinks enough is stored, longer than the limit or not.
+    // A value that shrinks enough is stored, even if it is longer than the limit.
     let long = block(2, 5 * MIB, Look::Runs);
     store.store(7, &long).unwrap();
     assert!(store.load_vec(&7).unwrap().unwrap() == long);
@@ -131,8 +131,8 @@ fn a_value_that_can_never_fit_evicts_nothing() {
     assert!(store.bytes_held() <= limit + MIB / 4);
 }
 
-/// A compressor whose contexts for decompression are large, and which makes as many as there are
-/// loaders: these wait for each other.
+/// A compressor with large contexts for decompression. It makes one for each loader, because
+/// loaders wait for each other.
 #[derive(Debug)]
 struct GreedyDriver(Arc<Barrier>);
 
@@ -178,7 +178,7 @@ impl Compressor for Greedy {
     }
 }
 
-/// Blocks of runs are known by every twentieth byte.
+/// Every twentieth byte determines a block of runs.
 #[derive(Debug)]
 struct EveryTwentieth;
 

@@ -1,4 +1,4 @@
-//! A limit that changes while threads store, and stores that evict inside of others.
+//! A limit that changes while threads store, and stores that evict from within other stores.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -19,8 +19,8 @@ fn noise(key: u64, len: usize) -> Vec<u8> {
 }
 
 /// After a limit is lowered from inside a listener, where `set_limit` itself evicts nothing, each
-/// store evicts a bounded share in addition to what it adds, and after some the store is below its
-/// new limit.
+/// call evicts a bounded share in addition to what it adds, and after some calls the store is below
+/// its new limit.
 #[test]
 fn lowered_limit_is_paid_in_shares() {
     let slot: Arc<OnceLock<Store<u64>>> = Arc::default();
@@ -48,8 +48,7 @@ fn lowered_limit_is_paid_in_shares() {
         store.store(key, noise(key, 4096)).unwrap();
         key += 1;
     }
-    // 1/64 of 4 MiB, and what the entry costs that is the last of the step; and what the block
-    // itself adds.
+    // 1/64 of 4 MiB, plus the cost of the last entry of the step, plus what the block itself adds.
     let share = 64 * 1024 + 2 * 4300;
     let mut stores = 0;
     while store.bytes_held() >= 4 * MIB {
@@ -65,7 +64,7 @@ fn lowered_limit_is_paid_in_shares() {
     check_books(&store);
 }
 
-/// `set_limit` makes room before it returns, and another thread goes on storing meanwhile.
+/// `set_limit` makes room before it returns, while another thread stores.
 #[test]
 fn set_limit_converges_while_others_store() {
     let store = builder()
@@ -95,7 +94,7 @@ fn set_limit_converges_while_others_store() {
     check_books(&store);
 }
 
-/// A chain of twenty stores, each of which stores into the next what it evicts.
+/// In a chain of twenty stores, each stores into the next what it evicts.
 #[test]
 fn long_chain_of_tiers_evicts_in_each() {
     let mut next: Option<Store<u64>> = None;
@@ -128,8 +127,8 @@ fn long_chain_of_tiers_evicts_in_each() {
     }
 }
 
-/// A value that could not be kept if it were alone evicts nothing, however much shorter or longer
-/// it is than the limit.
+/// A value that could not be kept even if it were alone evicts nothing, whether it is shorter or
+/// longer than the limit.
 #[test]
 fn value_fits_or_evicts_nothing() {
     for (text, limit) in [("zsmalloc+lz4", 4 * MIB), ("zbud+lz4", 2 * MIB)] {
@@ -195,8 +194,9 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Two threads, one shard or all of them, limits that change, a listener that stores: what is held
-/// stays within the limit and the stated overshoot, and no store fails.
+/// Runs two threads over one shard or all of them, with limits that change and a listener that
+/// stores. Checks that held bytes stay within the limit and the stated overshoot, and that no store
+/// fails.
 fn hold_the_limit<S: std::hash::BuildHasher + Clone + Send + Sync + 'static>(
     text: &str,
     hasher: S,

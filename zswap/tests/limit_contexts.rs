@@ -1,5 +1,5 @@
-//! Compression contexts in a store with a limit: how many there are, who waits for one, and when
-//! idle ones go.
+//! Compression contexts in a store with a limit: how many there are, which threads wait for one,
+//! and when idle ones are freed.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, OnceLock, mpsc};
@@ -103,7 +103,7 @@ fn runs(key: u64) -> Vec<u8> {
     block
 }
 
-/// Runs `work` on a thread of its own; a hang is a failure.
+/// Runs `work` on a thread of its own. Fails if it hangs.
 fn ends(work: impl FnOnce() + Send + 'static) {
     let (done, ended) = mpsc::channel();
     let worker = std::thread::spawn(move || {
@@ -143,8 +143,7 @@ fn threads_share_bounded_contexts() {
     });
 }
 
-/// Contexts that are idle go before any block does: those of a time without a limit, when it is
-/// set.
+/// Idle contexts are freed before any block is evicted, such as those from before a limit was set.
 #[test]
 fn idle_contexts_go_before_blocks() {
     for at_limit in [AtLimit::Evict, AtLimit::Refuse] {
@@ -177,14 +176,14 @@ fn idle_contexts_go_before_blocks() {
     }
 }
 
-/// A limit that a single context takes more than half of: the context goes after each use, and the
-/// store works.
+/// If a single context takes more than half of the limit, it is freed after each use, and the store
+/// works.
 #[test]
 fn context_larger_than_limit_leaves_store_usable() {
     for at_limit in [AtLimit::Evict, AtLimit::Refuse] {
         let script = Arc::new(Script::default());
         let store = fat(&script).limit_bytes(MIB / 2).at_limit(at_limit).build().unwrap();
-        // What is removed in between makes the refusing one look again.
+        // The removals in between make a store that refuses look for memory again.
         for key in 0..20u64 {
             store.store(key, runs(key)).unwrap_or_else(|error| panic!("{at_limit:?}: {error}"));
             assert!(store.invalidate(&key));
@@ -195,7 +194,7 @@ fn context_larger_than_limit_leaves_store_usable() {
 }
 
 /// While another thread compresses with a context that is larger than the limit, a store neither
-/// fails nor evicts, and the context goes once it is idle.
+/// fails nor evicts. The context is freed once it is idle.
 #[test]
 fn large_context_in_use_fails_no_store() {
     ends(|| {
@@ -220,7 +219,7 @@ fn large_context_in_use_fails_no_store() {
                 assert_eq!(script.alive.load(Ordering::SeqCst), 1);
                 let results: Vec<_> =
                     (20..60).map(|key| store.store(key, block(key, 4096, Look::Noise))).collect();
-                // One that needs a context waits for the one there is.
+                // A store that needs a context waits for the only one.
                 let waiting = scope.spawn(|| store.store(60, runs(60)));
                 go_on.wait();
                 assert!(results.iter().all(|result| result.is_ok()), "{at_limit:?}: {results:?}");
@@ -235,7 +234,8 @@ fn large_context_in_use_fails_no_store() {
     });
 }
 
-/// One thread that stores one block after the other is never refused for the context of the last.
+/// A thread that stores one block after the other is never refused because of the context of the
+/// previous one.
 #[test]
 fn large_idle_context_refuses_no_store() {
     for at_limit in [AtLimit::Evict, AtLimit::Refuse] {
@@ -248,8 +248,8 @@ fn large_idle_context_refuses_no_store() {
     }
 }
 
-/// A codec that uses the store of its own pool, a listener, and a batch whose items use the store:
-/// none waits for itself.
+/// A codec that uses the store of its own pool, a listener, and a batch whose items use the store
+/// never wait for themselves.
 #[test]
 fn store_used_from_inside_does_not_deadlock() {
     ends(|| {
@@ -284,7 +284,8 @@ fn store_used_from_inside_does_not_deadlock() {
     });
 }
 
-/// Pools that are retired have no say: each pool may have a context, and all of them are counted.
+/// Retired pools do not take the budget of others: each pool may have a context, and all contexts
+/// are counted.
 #[test]
 fn every_pool_gets_its_context() {
     ends(|| {

@@ -1,4 +1,4 @@
-//! Making room needs no memory: it is what a program does when it has none. A binary of its own,
+//! Making room needs no memory, because a program makes room when it has none. A binary of its own,
 //! because it replaces the allocator.
 #![cfg(not(zpool_loom))]
 
@@ -16,7 +16,7 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const MIB: usize = 1 << 20;
 
-/// A store at its limit, with blocks, same-filled ones and long values in two pools.
+/// Builds a store at its limit, with blocks, same-filled ones and long values in two pools.
 fn full() -> Store<u64> {
     let store = builder()
         .spec(spec("zbud+rle"))
@@ -51,8 +51,8 @@ fn evicting_needs_no_memory() {
     check_books(&store);
 }
 
-/// So does a store under pressure: a block that needs no memory itself takes the place of another
-/// one, and pays for it.
+/// A store under pressure needs no memory either: a block that needs none itself replaces another
+/// one, and evicts for it.
 #[test]
 fn paying_needs_no_memory() {
     let store = full();
@@ -67,7 +67,7 @@ fn paying_needs_no_memory() {
     check_books(&store);
 }
 
-/// Giving memory back on request needs none either.
+/// Releasing memory on request needs none either.
 #[test]
 fn trimming_needs_no_memory() {
     let store = full();

@@ -15,7 +15,7 @@ fn noise(key: u64) -> Vec<u8> {
     block(key, 3000, Look::Noise)
 }
 
-/// A store whose executor never runs a job.
+/// Builds a store whose executor never runs a job.
 fn store(at_limit: AtLimit) -> Store<u64> {
     let manual = Arc::new(Manual::new());
     let store = builder().spec(spec("zsmalloc+lz4")).executor(manual);
@@ -50,8 +50,8 @@ fn refusing_store_destroys_pending_pool() {
     }
 }
 
-/// A pool that only a caller's reference kept alive awaits destruction when that reference goes:
-/// `trim` destroys it.
+/// A pool that only a caller's reference kept alive awaits destruction when that reference is
+/// dropped. `trim` destroys it.
 #[test]
 fn trim_destroys_pool_that_reference_kept() {
     let store = store(AtLimit::Refuse);
@@ -59,7 +59,7 @@ fn trim_destroys_pool_that_reference_kept() {
     let old = store.manager().current();
     store.switch(&spec("zbud+lz4")).unwrap();
     (0..stored).for_each(|key| assert!(store.invalidate(&key)));
-    // The old pool is alive, and gives its frames back like any other.
+    // The old pool is alive, and releases its frames like any other.
     store.store(stored, noise(1)).unwrap();
     assert_eq!(pending(&store), 0);
     drop(old);
@@ -69,8 +69,8 @@ fn trim_destroys_pool_that_reference_kept() {
     check_books(&store);
 }
 
-/// An evicting store evicts nothing for what only awaits destruction, neither at its limit nor
-/// between the threshold and the limit.
+/// An evicting store evicts nothing because of pools that await destruction, neither at its limit
+/// nor between the threshold and the limit.
 #[test]
 fn evicting_store_destroys_pending_pool_first() {
     for text in OTHERS {
@@ -87,7 +87,7 @@ fn evicting_store_destroys_pending_pool_first() {
     }
 }
 
-/// Every block is replaced by one in the new pool: the old pool becomes empty on the way, and as
+/// Every block is replaced by one in the new pool. The old pool becomes empty on the way, and as
 /// many blocks stay as fit.
 #[test]
 fn evicting_store_replaces_all_after_switch() {
@@ -99,8 +99,8 @@ fn evicting_store_replaces_all_after_switch() {
     check_books(&store);
 }
 
-/// With the store's own executor either thread may destroy the pool: nothing is evicted in both
-/// cases.
+/// With the store's own executor, either thread may destroy the pool. Nothing is evicted in either
+/// case.
 #[test]
 fn default_executor_evicts_nothing_for_pending() {
     for round in 0..5 {
@@ -116,7 +116,7 @@ fn default_executor_evicts_nothing_for_pending() {
     }
 }
 
-/// `trim` and `compact` destroy them too, and say how much that was.
+/// `trim` and `compact` destroy such pools too, and return how much that released.
 #[test]
 fn trim_and_compact_destroy_pending_pools() {
     for compact in [false, true] {

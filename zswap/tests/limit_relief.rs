@@ -11,7 +11,7 @@ use zswap::{AtLimit, Error, Store};
 
 const MIB: usize = 1 << 20;
 
-/// Executors: one that does it at once, one that never does, and the store's own.
+/// Executors: one that runs jobs at once, one that never does, and the store's own.
 fn executors() -> [Option<Arc<dyn Executor>>; 3] {
     [Some(Arc::new(Inline::new())), Some(Arc::new(Manual::new())), None]
 }
@@ -60,7 +60,7 @@ fn emptied_store_takes_next_block() {
     }
 }
 
-/// Holes: of five blocks four are removed, and the fifth keeps their frames. The next store
+/// Holes: four of five blocks are removed, and the fifth keeps their frames. The next store
 /// compacts.
 #[test]
 fn store_of_holes_takes_next_block() {
@@ -103,7 +103,7 @@ fn cleared_store_takes_as_much_again() {
     }
 }
 
-/// `Full` says from where on the store takes blocks again.
+/// `Full` names the threshold below which the store takes blocks again.
 #[test]
 fn full_names_threshold() {
     let store = builder()
@@ -122,7 +122,7 @@ fn full_names_threshold() {
     );
     let message = error.to_string();
     assert!(message.contains(&format!("again below {threshold}; remove something")), "{message}");
-    // Removed one by one: the first store below it succeeds, and none above.
+    // Blocks are removed one by one. The first store below the threshold succeeds, and none above.
     for key in 0..stored {
         assert!(store.invalidate(&key));
         store.trim();
@@ -135,8 +135,8 @@ fn full_names_threshold() {
     panic!("never below the threshold");
 }
 
-/// `trim` releases free frames, index memory and contexts; `compact` what only moving frees. Both
-/// say how much.
+/// `trim` releases free frames, index memory and contexts; `compact` also what only moves can free.
+/// Both return how much.
 #[test]
 fn trim_and_compact_give_back() {
     for (text, compacts) in [("zbud+lz4", false), ("zsmalloc(compact=off)+lz4", true)] {
@@ -194,8 +194,7 @@ fn compact_keeps_to_budget() {
     assert!(store.bytes_held() * 2 < held);
 }
 
-/// Index memory that no entry needs goes before a block does: with keys that have moved out, in an
-/// evicting store.
+/// In an evicting store, index memory that no entry needs is released before a block is evicted.
 #[test]
 fn evicting_store_shrinks_index_first() {
     let manual = Arc::new(Manual::new());
@@ -214,8 +213,8 @@ fn evicting_store_shrinks_index_first() {
     assert_eq!((stats.entries as u64, stats.evicted), (pages, 0), "{stats}");
 }
 
-/// Keys that are large in themselves: their place in the index is most of what an entry costs, so
-/// few go for one that comes.
+/// Keys that are large themselves: their place in the index is most of the cost of an entry, so few
+/// entries are evicted for a new one.
 #[test]
 fn large_keys_keep_most_entries() {
     type Key = [u64; 128];

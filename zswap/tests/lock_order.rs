@@ -1,5 +1,5 @@
 //! The order of the index's locks and an allocator's own: an allocator whose `free` waits until no
-//! guard is out does not wait for ever.
+//! guard is held does not wait for ever.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,12 +16,12 @@ use zswap::plugin::{
     ReadGuard, Violation, ZPool, ZPoolDriver,
 };
 
-/// Inserts that a pool has room for: what was freed is not used again, so that a guard can borrow
+/// Inserts that a pool has room for. Freed places are not used again, so that a guard can borrow
 /// from the pool.
 const INSERTS: usize = 40_000;
 
-/// A lock that all guards of a pool share and a `free` has for itself. Who reads does not wait for
-/// a `free` that waits itself.
+/// A lock that all guards of a pool share, and that a `free` takes exclusively. A reader does not
+/// wait for a `free` that waits itself.
 #[derive(Debug, Default)]
 struct Lock {
     guards: Mutex<usize>,
@@ -52,7 +52,7 @@ impl Pins for Lock {
     }
 }
 
-/// A pool with such a lock. Handles and books are those of another one.
+/// A pool with such a lock. Another pool has its handles and accounts.
 #[derive(Debug)]
 struct LockingPool {
     inner: Box<dyn ZPool>,
@@ -133,7 +133,7 @@ impl ZPoolDriver for LockingDriver {
     }
 }
 
-/// Whatever pins, frees or does both, on keys that all threads share.
+/// Runs calls that pin, free or do both, on keys that all threads share.
 fn storm(store: &Store<u64, Constant>, thread: u64) {
     const KEYS: usize = 8;
     let mut rng = TestRng::new(thread + 1);
@@ -142,7 +142,7 @@ fn storm(store: &Store<u64, Constant>, thread: u64) {
         let mine =
             |bytes: Option<Vec<u8>>| assert!(bytes.is_none_or(|bytes| unstamp(&bytes).0 == key));
         match rng.below(16) {
-            // Every fourth one longer than a block.
+            // Every fourth value is longer than a block.
             0..6 => store
                 .store(key, stamped(key, round, if round % 4 == 0 { 700 } else { 200 }))
                 .unwrap(),
@@ -160,7 +160,7 @@ fn storm(store: &Store<u64, Constant>, thread: u64) {
 #[test]
 fn b20_free_runs_without_lock_or_own_guard() {
     let (ended, end) = channel();
-    // Not joined: threads that wait for each other would keep the test from failing.
+    // Not joined, because the test could not fail if threads waited for each other.
     std::thread::spawn(move || {
         let builder = builder().allocator(Arc::new(LockingDriver)).spec(spec("locking+rle"));
         let store = builder.block_size(256).max_value_len(1024).hasher(Constant).build().unwrap();

@@ -1,9 +1,9 @@
 //! A loom model of how an entry moves to another pool (`ci/loom.sh`): pin, copy, exchange, against
 //! a store, a take, and a switch back to the pool that is being emptied.
 //!
-//! The protocol alone: an entry is a pool and the id of an object, under the shard's lock. A pool
-//! gives an id out again as soon as no reader holds it, and exchanges objects in place as zsmalloc
-//! does. Two planted bugs show that the model bites.
+//! Models the protocol alone: an entry is a pool and the id of an object, under the shard's lock. A
+//! pool reuses an id as soon as no reader holds it, and exchanges objects in place as zsmalloc
+//! does. Two planted bugs show that the model finds such bugs.
 #![cfg(zpool_loom)]
 
 use std::sync::Arc;
@@ -80,7 +80,7 @@ enum Planted {
 }
 
 impl ModelStore {
-    /// With version 1 in pool 0, which is retired: pool 1 is current.
+    /// Makes a store with version 1 in pool 0, which is retired: pool 1 is current.
     fn new() -> Arc<ModelStore> {
         let store = ModelStore::default();
         store.store(1);
@@ -156,7 +156,7 @@ impl ModelStore {
         }
     }
 
-    /// The version that is stored. Nothing else may be live, and nothing pinned.
+    /// Returns the version that is stored. Checks that nothing else is live, and nothing pinned.
     fn version(&self) -> Option<u8> {
         let entry = *self.entry.lock();
         let live: usize = self.pools.iter().map(ModelPool::live).sum();
@@ -175,7 +175,7 @@ fn model(f: impl Fn() + Sync + Send + 'static) {
     model.check(f);
 }
 
-/// A drain on a thread of its own, while `meet` runs on this one.
+/// Drains on a thread of its own, while `meet` runs on this one.
 fn drain_and(store: &Arc<ModelStore>, planted: Planted, meet: impl FnOnce(&ModelStore)) {
     let other = store.clone();
     let drain = thread::spawn(move || other.relocate(planted));
@@ -199,7 +199,8 @@ fn newer_version_in_revived_pool_is_kept(planted: Planted) {
             store.store(2);
         });
         assert_eq!(store.version(), Some(2));
-        // The drain that follows a revival turns, and finds the entry in its place or moves it.
+        // The drain that follows a revival changes its direction, and finds the entry in its place
+        // or moves it.
         store.relocate(Planted::Nothing);
         assert_eq!((store.version(), store.pools[1].live()), (Some(2), 0));
     });

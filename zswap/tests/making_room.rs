@@ -1,5 +1,5 @@
-//! A store that evicts, at its limit: how much goes for how much that comes, and what the
-//! allocator's own means of giving memory back spare.
+//! A store that evicts, at its limit: how much it evicts for what it adds, and what the allocator's
+//! own means of releasing memory spare.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,10 +15,11 @@ const MIB: usize = 1 << 20;
 /// Bytes that a store in flight may add beyond the limit, by `AtLimit`.
 const IN_FLIGHT: usize = 256 << 10;
 
-/// A store of 4 MiB and noise in it, until something is evicted: then it is below its limit, but
-/// above the threshold. Returns the next key, too.
+/// Fills a store of 4 MiB with noise until something is evicted. Then it is below its limit, but
+/// above the threshold. Also returns the next key.
 fn pressed(text: &str) -> (Store<u64>, u64) {
-    // By hand, and never: what a job frees in between is not what a block evicts.
+    // The executor never runs a job, because memory freed by a job in between would disturb the
+    // figures.
     let builder = builder().spec(spec(text)).executor(Arc::new(Manual::new()));
     let store = builder.limit_bytes(4 * MIB).at_limit(AtLimit::Evict).build().unwrap();
     let mut key = 0;
@@ -44,16 +45,16 @@ fn above_low_watermark_store_evicts_what_it_adds() {
             store.store(first + n, noise(n, 4096)).unwrap();
             assert_eq!(store.stats().evicted, before + n, "{text}");
         }
-        // In the place of as much nothing is added; what has become shorter may become as long as
-        // it was; beyond that a block goes for half a block and more, but not for what it was
-        // longer than needed.
+        // A block of the same length adds nothing, and a block that was shortened may become as
+        // long as before. Beyond that, half a block more evicts a whole one, and its excess is
+        // credited to the blocks that follow.
         let newest = first + 100;
         for (key, len, evicted) in
             [(0, 4096, 0), (0, 1024, 0), (0, 4096, 0), (1, 2048, 1), (2, 1024, 1), (3, 4096, 2)]
         {
             store.store(newest + key, noise(len as u64, len)).unwrap();
-            // Used, so that the clock passes it: a short one that goes pays for less than the
-            // others.
+            // Loaded, so that the clock passes it: evicting a short block pays for less than
+            // evicting another.
             store.load_vec(&(newest + key)).unwrap().unwrap();
             assert_eq!(store.stats().evicted, before + 100 + evicted, "{text}, {key}, {len}");
         }
@@ -74,7 +75,7 @@ fn raised_limit_evicts_nothing() {
     check_books(&store);
 }
 
-/// A store without a limit, of 20 000 blocks of which 4 000 are left: those whose keys are
+/// Builds a store without a limit, of 20 000 blocks of which 4 000 are left: those whose keys are
 /// multiples of five. Most of its frames are holes, and only the store itself compacts them.
 fn full_of_holes(pool: Arc<PoolScript>) -> Store<u64> {
     let inner = Arc::new(zpool_zsmalloc::ZsmallocDriver);
@@ -98,7 +99,7 @@ fn full_of_holes(pool: Arc<PoolScript>) -> Store<u64> {
 #[test]
 fn full_store_of_holes_evicts_nothing() {
     let store = full_of_holes(PoolScript::new());
-    // Twice what the blocks need, half of what they hold.
+    // Twice what the blocks need, and half of what the store holds.
     let limit = store.bytes_held() / 2;
     store.set_limit(Some(limit)).unwrap();
     assert_eq!(store.stats().evicted, 0);
@@ -123,7 +124,7 @@ fn panicking_release_does_not_fail_stores() {
         assert!(by_limit > 0 && store.bytes_held() < limit, "{what:?}: {by_limit}");
         for key in 20_000..30_000 {
             store.store(key, noise(key, 400)).unwrap();
-            // It may be the one that goes.
+            // It may be the one that is evicted.
             let loaded = store.load_vec(&key).unwrap();
             assert!(loaded.is_none_or(|bytes| bytes == noise(key, 400)));
             assert!(store.bytes_held() < limit + IN_FLIGHT, "{what:?}");
@@ -167,8 +168,8 @@ fn short_blocks_in_zbud_keep_store_full() {
     }
 }
 
-/// A pool that compacts but does not estimate the gain is compacted all the same: a refusing store
-/// of holes takes the next block.
+/// A pool that compacts but does not estimate the gain is still compacted: a refusing store with
+/// holes takes the next block.
 #[test]
 fn pool_without_estimates_is_compacted() {
     let pool = PoolScript::new();
@@ -185,7 +186,7 @@ fn pool_without_estimates_is_compacted() {
         .unwrap();
     let stored = (0..100_000).find(|&key| store.store(key, noise(key, 400)).is_err()).unwrap();
     (0..stored).filter(|key| key % 5 != 0).for_each(|key| assert!(store.invalidate(&key)));
-    // It has just looked in vain, so it goes by estimates now.
+    // It has just looked in vain, so it now relies on estimates.
     for key in stored..stored + 400 {
         store.store(key, noise(key, 400)).unwrap();
     }

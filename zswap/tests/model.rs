@@ -90,7 +90,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A store, its model, and what tells its plug-ins to fail.
+/// A store, its model, and the scripts that make its plug-ins fail.
 struct Rig {
     store: zswap::Store<u64>,
     model: HashMap<u64, Vec<u8>>,
@@ -161,7 +161,7 @@ impl Rig {
                 self.store.clear();
                 self.model.clear();
             }
-            // What cannot be evicted may be over the limit by itself.
+            // The bytes that cannot be evicted may exceed the limit by themselves.
             Step::SetLimit(to) => match self.store.set_limit(LIMITS[to]) {
                 Ok(()) => {}
                 Err(Error::Full { .. }) => assert!(self.store.is_empty()),
@@ -174,7 +174,7 @@ impl Rig {
         self.settle();
     }
 
-    /// Steps that remove and store nothing.
+    /// Runs a step that removes and stores nothing.
     fn look(&self, step: Step) {
         let (store, model) = (&self.store, &self.model);
         let current = || store.manager().current().expect("there is always one");
@@ -219,8 +219,8 @@ impl Rig {
         }
     }
 
-    /// The blocks of these items. Of one key each has a length of its own, so that the listener
-    /// says which one it was.
+    /// Returns the blocks of these items. Blocks under one key have different lengths, so that a
+    /// call of the listener identifies the block.
     fn blocks(&self, items: Vec<Item>) -> Vec<(u64, Vec<u8>)> {
         let mut blocks: Vec<(u64, Vec<u8>)> = Vec::new();
         for (key, seed, mut len, look) in items {
@@ -277,7 +277,7 @@ impl Rig {
         keys
     }
 
-    /// Checks that each evicted item was there, reached the listener once, and is there no more.
+    /// Checks that each evicted item was there, reached the listener once, and is no longer there.
     fn settle(&mut self) {
         for told in std::mem::take(&mut *self.told.lock().unwrap()) {
             self.evicted += 1;

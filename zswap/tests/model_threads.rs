@@ -1,6 +1,6 @@
 //! The store against maps, on several threads at once: each has keys of its own and knows what it
 //! stored there, while pools are switched and compacted, the limit changes, everything is cleared,
-//! and plug-ins fail (I7). The listener has received what a thread misses. Bounded here;
+//! and plug-ins fail (I7). What a thread misses, the listener has received. Bounded here;
 //! `ci/soak.sh` runs it for a chosen time.
 
 use std::collections::HashMap;
@@ -17,24 +17,25 @@ const SPECS: &[&str] =
     &["scripted+rle", "zsmalloc+lz4", "zbud+lz4", "scripted+lz4", "zsmalloc(chain=4)+rle"];
 const KEYS: usize = 300;
 const THREADS: u64 = 3;
-/// Operations of a thread in a round, after which all of them stop and the books are compared.
+/// Operations of a thread in a round. After a round all threads stop, and the accounts are
+/// compared.
 const STEPS: u64 = 1_000;
-/// Rounds at least, and until everything has happened; unless `ZSWAP_SOAK_SECONDS` says how long to
-/// go on. In every fourth everything is cleared now and then.
+/// The least number of rounds. More follow until everything has happened, or for as long as
+/// `ZSWAP_SOAK_SECONDS` says. In every fourth round everything is cleared at times.
 const ROUNDS: u64 = 4;
 const MIB: usize = 1 << 20;
 
-/// How often something happened to blocks of this key and length.
+/// How often an event happened to blocks of this key and length.
 type Tally = HashMap<(u64, usize), u64>;
 
-/// When there are no more rounds.
+/// Returns whether this was the last round.
 fn is_over(round: u64, began: Instant, happened: impl FnOnce() -> bool) -> bool {
     let seconds = std::env::var("ZSWAP_SOAK_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
     let enough = || round >= ROUNDS && (happened() || round >= 20 * ROUNDS);
     seconds.map_or_else(enough, |seconds| began.elapsed() >= Duration::from_secs(seconds))
 }
 
-/// Has every way to lose a block been tried?
+/// Returns whether every way to lose a block has happened.
 fn has_happened(stats: &StoreStats, at_limit: AtLimit) -> bool {
     let evicted = stats.evicted > 0 || at_limit == AtLimit::Refuse;
     stats.decompress_failed > 0 && stats.read_failed > 0 && evicted
@@ -44,11 +45,11 @@ fn has_happened(stats: &StoreStats, at_limit: AtLimit) -> bool {
 struct Owner<'a> {
     store: &'a Store<u64>,
     first: u64,
-    /// In this round blocks go without a call of the listener.
+    /// Whether blocks may be removed in this round without a call of the listener.
     clearing: bool,
     /// Key to version and length.
     model: HashMap<u64, (u64, usize)>,
-    /// Items stored in this round that are not there.
+    /// Items stored in this round that were not found.
     missed: Tally,
     /// Items that this thread replaced or removed in this round: they may have been evicted before.
     unknown: Tally,
@@ -62,7 +63,7 @@ impl Owner<'_> {
         let key = self.own();
         match self.rng.below(64) {
             0..24 => {
-                // Now and then longer than a block.
+                // At times longer than a block.
                 let len =
                     16 + self.rng.below(if version.is_multiple_of(32) { 9_000 } else { 2_000 });
                 let result = self.store.store(key, stamped(key, version, len));
@@ -99,7 +100,7 @@ impl Owner<'_> {
 
     fn batch(&mut self, version: u64) {
         let keys: Vec<u64> = (0..20).map(|_| self.own()).collect();
-        // Of a key that comes twice, another version.
+        // A key that occurs twice has another version each time.
         let versions = (0..).map(|n| version << 8 | n);
         let blocks: Vec<(u64, Vec<u8>)> = keys
             .iter()
@@ -111,7 +112,7 @@ impl Owner<'_> {
         for (&key, ((version, block), result)) in keys.iter().zip(blocks.iter().zip(results)) {
             self.stored(key, *version, block.len(), result);
         }
-        // A key's block of before may be longer than any of these, if it was not replaced.
+        // The previous block of a key, if it was not replaced, may be longer than any of these.
         let mut buffers = vec![[0; 10_000]; keys.len()];
         let results = self.store.load_many(&keys, &mut buffers);
         for (&key, (result, buffer)) in keys.iter().zip(results.into_iter().zip(&buffers)) {
@@ -149,7 +150,7 @@ impl Owner<'_> {
             .for_each(|(key, len)| self.miss(key, len));
         let mut gone = 0;
         for (key, len) in asked.into_iter().filter(|&(key, _)| goes(key)) {
-            // It may be evicted between question and answer.
+            // It may be evicted between the call of `keep` and the removal.
             self.model.remove(&key);
             *self.unknown.entry((key, len)).or_default() += 1;
             gone += 1;
@@ -161,7 +162,7 @@ impl Owner<'_> {
         let before = match result {
             Ok(()) => self.model.insert(key, (version, len)),
             Err(error) => {
-                // Only what is made to fail does.
+                // Only scripted failures happen.
                 assert!(
                     matches!(
                         error,
@@ -206,7 +207,7 @@ impl Owner<'_> {
         }
     }
 
-    /// The last block stored, or nothing.
+    /// Checks that a load returned the last block stored, or nothing.
     fn compare(&mut self, key: u64, bytes: Option<Vec<u8>>) {
         match (bytes, self.model.get(&key).copied()) {
             (Some(bytes), known) => {
@@ -225,9 +226,9 @@ impl Owner<'_> {
         *self.missed.entry((key, len)).or_default() += 1;
     }
 
-    /// All threads have stopped and all plug-ins work. What is missed was evicted; what was evicted
-    /// is missed, or was replaced or removed without a look. In a round with clearing, only the
-    /// latter.
+    /// Compares the accounts after all threads have stopped, while all plug-ins work. Missed items
+    /// were evicted. Evicted items are missed, or were replaced or removed without a look. In a
+    /// round with clearing, only the second holds.
     fn settle(&mut self, told: &Tally) {
         for key in self.first..self.first + KEYS as u64 {
             let loaded = self.store.load_vec(&key).unwrap();
@@ -246,7 +247,7 @@ impl Owner<'_> {
     }
 }
 
-/// Disturbs the other threads: switches, compaction, other limits, plug-ins that fail.
+/// Disturbs the other threads by switches, compaction, other limits, and failing plug-ins.
 struct Meddler<'a> {
     store: &'a Store<u64>,
     pool: &'a PoolScript,
@@ -274,7 +275,7 @@ impl Meddler<'_> {
                 current.zpool().trim();
             }
             4 => {
-                // What does not fit at once is refused; that is an answer.
+                // A limit that cannot be met at once is an error, which is allowed here.
                 let _ =
                     store.set_limit(self.one_of(&[None, Some(MIB), Some(MIB / 2), Some(4 * MIB)]));
             }
@@ -315,7 +316,7 @@ impl Meddler<'_> {
     }
 }
 
-/// All threads once, until each has done its steps.
+/// Runs all threads until each has done its steps.
 fn round(round: u64, owners: &mut [Owner<'_>], meddler: &mut Meddler<'_>) {
     let (clearing, done) = (round % 4 == 3, AtomicBool::new(false));
     std::thread::scope(|scope| {

@@ -1,5 +1,5 @@
-//! Keys that do what they should not: they do not equal themselves, or panic when they are dropped
-//! or cloned.
+//! Keys that break the rules: they do not equal themselves, or panic when they are dropped or
+//! cloned.
 
 use std::cell::Cell;
 use std::hash::{Hash, Hasher};
@@ -12,7 +12,7 @@ use crate::common::{Constant, Look, block, spec};
 use zswap::drain::{DrainBudget, DrainEnd};
 use zswap::{Store, StoreBuilder, StoreStats};
 
-/// A store over the scripted allocator, for keys of any kind.
+/// Returns a builder over the scripted allocator, for keys of any kind.
 fn builder<K>(pool: &Arc<PoolScript>) -> StoreBuilder<K> {
     Store::builder()
         .spec(spec("scripted+rle"))
@@ -40,7 +40,7 @@ impl Hash for Nan {
     }
 }
 
-/// Compressed, raw, same-filled, empty and large blocks, by key.
+/// Returns a compressed, raw, same-filled, empty or large block, by key.
 fn value(key: u64) -> Vec<u8> {
     match key % 10 / 2 {
         0 => block(key, 900, Look::Runs),
@@ -101,7 +101,8 @@ fn retain_nan_keys_removes_what_keep_says() {
     assert_eq!(store.stats().stored_bytes, 0);
 }
 
-/// Also where all have one hash and lie in one run of one table, and many are stored under one key.
+/// `retain` removes all even if they have one hash and lie in one run of one table, and many are
+/// stored under one key.
 #[test]
 fn retain_nan_keys_of_one_hash_removes_all() {
     let pool = PoolScript::new();
@@ -117,7 +118,8 @@ fn retain_nan_keys_of_one_hash_removes_all() {
     assert_eq!((store.retain(|_, _| false), store.len()), (10, 0));
 }
 
-/// A `keep` that panics loses nothing: neither what it is asked about nor what is still to come.
+/// A `keep` that panics loses nothing: neither the entry that it is asked about nor the following
+/// ones.
 #[test]
 fn retain_nan_keys_panicking_keep_loses_nothing() {
     let pool = PoolScript::new();
@@ -151,9 +153,9 @@ fn retain_nan_keys_panicking_keep_loses_nothing() {
 }
 
 thread_local! {
-    /// How many drops of keys are fine before one panics; -1: all are.
+    /// The number of drops of keys before one panics; -1: none panics.
     static FUSE: Cell<i64> = const { Cell::new(-1) };
-    /// How many drops panic from then on.
+    /// The number of drops that panic from then on.
     static PANICS: Cell<i64> = const { Cell::new(0) };
 }
 
@@ -203,7 +205,7 @@ fn clear_panicking_key_drops_removes_all() {
     }
 }
 
-/// So does dropping the store, also while the thread unwinds.
+/// Dropping the store also drops everything, even while the thread unwinds.
 #[test]
 fn drop_store_panicking_key_drops_all() {
     for unwinding in [false, true] {
@@ -218,13 +220,14 @@ fn drop_store_panicking_key_drops_all() {
         FUSE.set(-1);
         let expected = if unwinding { "the caller's" } else { "a key whose drop panics" };
         assert_eq!(panic.downcast_ref::<&str>(), Some(&expected));
-        // The pool has gone, and its objects with it.
+        // The pool was destroyed with its objects.
         let gone = pool.dropped_with_objects.load(std::sync::atomic::Ordering::SeqCst);
         assert_eq!((PANICS.get(), gone), (0, 1));
     }
 }
 
-/// A key that panics as it is dropped has been replaced, removed or taken; the books say so.
+/// A key that panics when it is dropped has still been replaced, removed or taken, and is counted
+/// so.
 #[test]
 fn key_drop_panics_keeps_books() {
     type Call = fn(&Store<Fused>);

@@ -1,5 +1,5 @@
-//! A heap that gives no more: an error, and everything as it was. A program of
-//! its own, because it replaces the allocator.
+//! An exhausted heap: calls return an error, and nothing has changed. A program of its own, because
+//! it replaces the allocator.
 #![cfg(not(zpool_loom))]
 
 mod common;
@@ -32,7 +32,7 @@ fn load_without_memory_keeps_value() {
     assert_eq!(refusing(refused, || store.peek_vec(&1)), Err(no_memory.clone()));
     assert_eq!(refusing(refused, || store.take_vec(&1)), Err(no_memory.clone()));
     assert_eq!(refusing(refused, || store.load_with(&1, <[u8]>::len)), Err(no_memory));
-    // One that has its buffer needs no memory.
+    // A load into a buffer needs no memory.
     let mut buffer = vec![0; 1 << 20];
     assert_eq!(refusing(Refusal::All, || store.load(&1, &mut buffer)), Ok(Some(1 << 20)));
     assert_eq!(store.load_with(&1, |bytes| bytes == value), Ok(Some(true)));
@@ -49,8 +49,8 @@ fn load_without_memory_keeps_value() {
 fn table_that_cannot_grow_refuses_block() {
     let store = alone().checksums(true).build().unwrap();
     let (mut key, mut most, mut failures) = (0u64, 0, 0);
-    // In the end four at one growth: hashes, slots and checksums, and homes, which only long tables
-    // have to look at.
+    // In the end one growth makes four requests: hashes, slots and checksums, and homes, which only
+    // long tables need.
     while most < 4 {
         let mut nth = 0;
         while let Err(error) = refusing(Refusal::Nth(nth), || store.store(key, key.to_le_bytes())) {
@@ -80,8 +80,8 @@ fn value_list_that_cannot_grow_refuses_value() {
     while failures < 100 {
         let value = key.to_le_bytes().repeat(1024);
         let mut nth = 0;
-        // The first one to grow is the list itself, the second one that of numbers, where removed
-        // ones will be put.
+        // The first to grow is the list itself, the second is the list of free numbers, which
+        // removals need.
         while let Err(error) = refusing(Refusal::NthGrowth(nth), || store.store(key, &value)) {
             assert_eq!(error, Error::IndexOutOfMemory);
             assert!(!store.contains(&key));
@@ -95,7 +95,7 @@ fn value_list_that_cannot_grow_refuses_value() {
     check_books(&store);
     let full = store.stats().index_bytes;
     assert!(refusing(Refusal::All, || (0..key).all(|key| store.invalidate(&key))));
-    // What says where the blocks are is gone; the lists are still there.
+    // The values' lists of blocks are freed. The lists of the shard are still there.
     let emptied = store.stats().index_bytes;
     assert!(
         emptied > empty && full - emptied >= key as usize * 2 * 24,

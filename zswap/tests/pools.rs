@@ -1,4 +1,4 @@
-//! Pools under a store: handles, guards, switches, and their end.
+//! Pools under a store: handles, guards, switches, and destruction.
 #![cfg(not(zpool_loom))]
 
 mod common;
@@ -48,7 +48,7 @@ fn b18_a_stale_handle_is_refused() {
     }
 }
 
-/// Blocks freed while a guard holds them stay readable and go with the guard.
+/// Blocks freed while a guard holds them stay readable until the guard is dropped.
 #[test]
 fn freed_block_stays_readable_under_guard() {
     for text in SPECS {
@@ -58,15 +58,15 @@ fn freed_block_stays_readable_under_guard() {
         let handle = pool.zpool().insert(&bytes).unwrap();
         let guard = pool.zpool().read(&handle).unwrap();
         pool.zpool().free(handle).unwrap();
-        // Others come and go around it.
+        // Other blocks are stored and removed around it.
         for key in 0..50 {
             store.store(key, block(key + 2, 2000, Look::Noise)).unwrap();
         }
         assert_eq!(*guard, bytes[..], "{text}");
         store.clear();
         assert_eq!(*guard, bytes[..], "{text}");
-        // A job that moves objects pins them meanwhile: what was freed under its hands goes with
-        // it.
+        // A job that moves objects pins them meanwhile, so objects freed during a move are released
+        // when the job ends.
         store.manager().flush().unwrap();
         assert_eq!(pool.zpool().stats().zombies, 1);
         drop(guard);
@@ -76,7 +76,7 @@ fn freed_block_stays_readable_under_guard() {
     }
 }
 
-/// Blocks survive switches and only the current pool survives them (I5).
+/// Blocks survive switches, and only the current pool outlives its blocks (I5).
 #[test]
 fn i5_only_current_pool_survives_its_blocks() {
     let store = store_of(SPECS[0]);
@@ -101,7 +101,7 @@ fn i5_only_current_pool_survives_its_blocks() {
     assert_eq!(stats.payload_bytes, 0);
 }
 
-/// The last block of a retired pool takes it along by way of the executor.
+/// Removing the last block of a retired pool destroys it, by way of the executor.
 #[test]
 fn last_block_of_retired_pool_destroys_it() {
     let (pool, manual) = (PoolScript::new(), Arc::new(Manual::new()));
@@ -115,8 +115,8 @@ fn last_block_of_retired_pool_destroys_it() {
     assert!(matches!(store.switch(&spec("reference+rle")).unwrap(), Switched::Created(_)));
     assert_eq!(store.take_vec(&1).unwrap().unwrap(), block(1, 500, Look::Runs));
     assert_eq!(store.manager().pools()[0].state, PoolState::Retired);
-    // Replaced: the new block goes to the current pool, the old one frees the last object of the
-    // other.
+    // The new block goes to the current pool, and replacing the old one frees the last object of
+    // the other pool.
     store.store(2, block(3, 500, Look::Runs)).unwrap();
     assert_eq!((pool.live(), store.manager().pools()[0].state), (0, PoolState::Dying));
     assert_eq!(store.stats().manager.pools_destroyed, 0, "the job has not run yet");
@@ -144,7 +144,7 @@ fn b1_invalidating_last_block_does_not_block() {
     }
 }
 
-/// A store that goes leaves the objects to their pools, and these go as a whole, on the executor.
+/// A dropped store leaves the objects to their pools, which the executor destroys as a whole.
 #[test]
 fn dropped_store_leaves_objects_to_pools() {
     let (pool, manual) = (PoolScript::new(), Arc::new(Manual::new()));
@@ -167,7 +167,7 @@ fn dropped_store_leaves_objects_to_pools() {
     assert_eq!((with_objects(), zpool_manager::pools_leaked()), (2, 0));
 }
 
-/// A store that wipes what it frees wipes all of it when it goes.
+/// A store that wipes what it frees wipes everything when it is dropped.
 #[test]
 fn dropped_store_that_wipes_frees_every_object() {
     let (pool, manual) = (PoolScript::new(), Arc::new(Manual::new()));
@@ -181,7 +181,7 @@ fn dropped_store_that_wipes_frees_every_object() {
     manual.run_all();
 }
 
-/// One parameter at a time and errors that change nothing.
+/// Each parameter can be switched alone, and errors change nothing.
 #[test]
 fn one_parameter_at_a_time_and_failed_switches() {
     let store = store_of("reference+rle");
@@ -210,7 +210,7 @@ fn a_page_source_of_large_frames_will_do() {
     check_books(&store);
 }
 
-/// A store from inside a plug ins constructor goes to the pool that is current (B34).
+/// A store from inside a plug-in's constructor goes to the pool that is current (B34).
 #[test]
 fn b34_store_from_constructor_uses_current_pool() {
     #[derive(Debug)]

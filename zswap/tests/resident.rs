@@ -1,4 +1,4 @@
-//! The limit is what the system counts, also where entries take more memory than their blocks.
+//! The limit holds for what the system counts, even if entries take more memory than their blocks.
 #![cfg(all(target_os = "linux", not(zpool_loom)))]
 
 mod common;
@@ -14,7 +14,7 @@ const LIMIT: usize = 24 << 20;
 /// Heap memory of small tables, and what every process needs.
 const SLACK: usize = 2 << 20;
 
-/// Anonymous bytes of this process that are resident.
+/// Returns the resident anonymous bytes of this process.
 fn anonymous() -> usize {
     let text = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
     let line = text.lines().find(|line| line.starts_with("Anonymous:")).unwrap();

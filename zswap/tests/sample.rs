@@ -7,7 +7,7 @@ use zswap::Store;
 
 const BLOCK: usize = 512;
 
-/// Text that says which block it is.
+/// Returns a text with the number of its block.
 fn text(i: u64) -> Vec<u8> {
     let line = format!("block {i:06} of a store that is sampled; ");
     line.bytes().cycle().take(BLOCK).collect()
@@ -19,7 +19,7 @@ fn filled(count: u64) -> Store<u64> {
     store
 }
 
-/// As many blocks as were asked for, each once, from all parts of the store.
+/// A sample has as many blocks as were asked for, each once, from all parts of the store.
 #[test]
 fn sample_of_many_blocks_is_spread() {
     let store = filled(1000);
@@ -29,7 +29,7 @@ fn sample_of_many_blocks_is_spread() {
     let stored: HashSet<Vec<u8>> = (0..1000).map(text).collect();
     assert!(sample.iter().all(|block| stored.contains(block)));
     let stats = store.stats();
-    assert_eq!(stats.loads_hit, 0, "a sample is no use");
+    assert_eq!(stats.loads_hit, 0, "a sample does not count as a use");
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn sample_of_few_blocks_is_all() {
     assert!(filled(0).sample(10).unwrap().is_empty());
 }
 
-/// A large value counts as its blocks, the last one as long as it is.
+/// A large value counts as its blocks. The last one may be shorter.
 #[test]
 fn sample_of_large_value_is_blocks() {
     let store = builder()
@@ -57,7 +57,8 @@ fn sample_of_large_value_is_blocks() {
     assert_eq!(store.sample(2).unwrap(), [text(1), text(2)]);
 }
 
-/// A model of a store's own blocks is judged on others of them; then the store switches to it.
+/// A model is trained on some of a store's blocks and judged on others. Then the store switches to
+/// it.
 #[cfg(feature = "pagelz")]
 #[test]
 fn sample_trains_model_that_store_uses() {

@@ -9,7 +9,7 @@ use zswap::plugin::zpool_core::page::MmapSource;
 use zswap::plugin::{CreateError, Params, PoolConfig, ZPool, ZPoolDriver};
 use zswap::{AtLimit, BuildError, Store, StoreBuilder};
 
-/// The error of `build`, which is one line with all of `words`.
+/// Returns the error of `build`, after checking that it is one line that contains all of `words`.
 fn refused(builder: StoreBuilder<u64>, words: &[&str]) -> BuildError {
     let error = builder.build().unwrap_err();
     let text = error.to_string();
@@ -25,13 +25,13 @@ fn build_eviction_without_limit_is_refused() {
     refused(evicts().on_evict(|_, _| ()), &["`at_limit`", "limit_bytes"]);
     let error = refused(builder().accept_percent(50), &["`accept_percent`", "limit_bytes"]);
     assert!(matches!(error, BuildError::NoLimit { setting: "accept_percent" }));
-    // With a limit to come.
+    // Allowed if the limit is set later.
     let later = evicts().limit_bytes(usize::MAX).accept_percent(50).build().unwrap();
     assert_eq!(later.limit_bytes(), None);
     later.set_limit(Some(1 << 20)).unwrap();
 }
 
-/// A limit says nothing about what happens there, so the builder asks for that.
+/// A limit needs a policy, so the builder asks for one.
 #[test]
 fn build_limit_without_policy_is_refused() {
     let error = refused(builder().limit_bytes(1 << 20), &["limit_bytes(1048576)", "`at_limit("]);
@@ -65,7 +65,7 @@ fn build_listener_without_eviction_is_refused() {
     all.keep_compressible(true).accept_percent(100).build().unwrap();
 }
 
-/// A limit that an empty store passes already: at the first store it would be full, for ever.
+/// A limit that an empty store already exceeds would make the store full for ever.
 #[test]
 fn build_limit_below_empty_store_is_refused() {
     let held = builder().build().unwrap().bytes_held();
@@ -90,7 +90,7 @@ fn build_other_contradictions_are_refused() {
     let error = refused(builder().max_pending(0), &["max_pending(0)", "1 or more"]);
     assert!(matches!(error, BuildError::MaxPending));
     for percent in [0, 101, 255] {
-        // The range is wrong, limit or not.
+        // A value out of range is an error, with or without a limit.
         let error =
             refused(builder().accept_percent(percent), &[&format!("accept_percent({percent})")]);
         assert!(matches!(error, BuildError::AcceptPercent(p) if p == percent));

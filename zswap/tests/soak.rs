@@ -16,11 +16,10 @@ const MIB: usize = 1 << 20;
 /// 2^64 over the golden ratio: a multiplier that spreads numbers (Knuth).
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// Equal hashes at most: any index has a bound for these, and ours is far above.
+/// The most equal hashes: any index has a bound for these, and the bound of this one is far higher.
 const EQUAL: u64 = 32;
 
-/// One round: its seed, for messages, numbers that follow from it, and whether it may be as large
-/// as is of use.
+/// One round: its seed, for messages; the numbers that follow from it; and whether it may be large.
 struct Round {
     seed: u64,
     rng: TestRng,
@@ -34,8 +33,8 @@ impl Round {
     }
 }
 
-/// Runs small rounds, `rounds` of them; or large ones for `ZSWAP_SOAK_SECONDS`, then from a random
-/// seed on.
+/// Runs `rounds` small rounds, or large ones for `ZSWAP_SOAK_SECONDS`, which begin with a random
+/// seed.
 fn soak(rounds: u64, run: impl Fn(Round)) {
     let seconds = std::env::var("ZSWAP_SOAK_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
     let first = seconds.map_or(1, |_: u64| RandomState::new().hash_one(0) >> 32);
@@ -135,8 +134,8 @@ fn filled(hasher: Chosen, keys: impl IntoIterator<Item = u64>, what: &str) -> St
     store
 }
 
-/// Whatever the hashes and whatever the order, every store succeeds and every key is found; also
-/// after the store was cleared and after keys were removed in the middle.
+/// Whatever the hashes and the order, every store succeeds and every key is found, even after the
+/// store was cleared and after keys were removed in the middle.
 #[test]
 fn soak_any_hashes_and_order_store_all() {
     soak(4, |mut round| {
@@ -176,7 +175,7 @@ fn soak_changing_limits_refuse_nothing() {
         let store = builder.at_limit(AtLimit::Evict).build().unwrap();
         for step in 0..steps {
             let limit = (2 + rng.below(15)) * MIB;
-            // An error says that eviction is still going on; then it goes on with the stores.
+            // An error means that eviction is not finished; later stores continue it.
             let _ = store.set_limit(Some(limit));
             let longest = 9 + rng.below(120);
             thread::scope(|scope| {
@@ -208,7 +207,7 @@ enum Removal {
     Invalidate,
     Clear,
     RetainNothing,
-    /// One of five stays.
+    /// Keeps one of five.
     RetainFew,
 }
 
@@ -252,7 +251,7 @@ fn soak_emptied_store_takes_blocks_again() {
                 key += 1;
                 assert!(key < 20_000_000, "{what}: a limit that limits nothing");
             }
-            // Without compaction holes stay, so that only removing everything is enough.
+            // Without compaction, holes stay, so only removing everything is enough.
             use Removal::{Clear, Invalidate, RetainFew, RetainNothing};
             let removals = [Invalidate, Clear, RetainNothing, RetainFew];
             let how = removals[rng.below(removals.len() - usize::from(text.contains("off")))];

@@ -16,13 +16,13 @@ fn turn(store: &Store<u64>, times: usize) {
     }
 }
 
-/// About as many as the sample has of so many keys.
+/// Returns whether a count is about what the sample has of this many keys.
 fn is_sample_of(counted: u64, keys: u64) -> bool {
     let expected = keys / SAMPLED_ONE_IN;
     (expected / 2..=expected * 2).contains(&counted)
 }
 
-/// Fates of all blocks that are not remembered any more.
+/// Returns the number of blocks that are no longer remembered.
 fn fates(counts: ThrashCounts) -> u64 {
     counts.asked_again.iter().sum::<u64>() + counts.asked_later + counts.removed_unasked
 }
@@ -53,7 +53,7 @@ fn evicted_blocks_are_counted_by_fate() {
     assert_eq!(store.stats().thrash.unwrap().evicted, evicted);
 }
 
-/// A store with a meter, all blocks of which are cold.
+/// Builds a store with a meter, all of whose blocks are cold.
 fn cold_store() -> Store<u64> {
     let store = builder()
         .spec(spec("zsmalloc+lz4"))
@@ -121,7 +121,7 @@ fn conditional_removals_are_counted_by_fate() {
     assert_eq!(cold().removed_unasked + cold().displaced, cold().noted);
 }
 
-/// The meter's bytes are on the books, and a store without one has no figures.
+/// The meter's bytes are counted, and a store without one has no figures.
 #[test]
 fn meter_is_counted_and_optional() {
     let [with, without] = [true, false].map(|on| builder().thrash_meter(on).build().unwrap());

@@ -6,7 +6,7 @@ use crate::common::{Look, block, builder, check_books, scripted, spec, store_of}
 use zswap::plugin::CodecError;
 use zswap::{AtLimit, BuildError, Error, Store};
 
-/// A value of blocks of every kind.
+/// Returns a value with blocks of every kind.
 fn value(seed: u64, len: usize) -> Vec<u8> {
     let looks = [Look::Runs, Look::Noise, Look::SameFilled];
     let parts = len.div_ceil(1024);
@@ -123,7 +123,7 @@ fn b36_checksum_finds_every_flipped_bit() {
             assert_eq!(store.load_vec(&key).unwrap().unwrap(), expected);
         }
         assert!(store.stats().decompress_failed > 500);
-        // Sums go with their entries, whatever is removed around them.
+        // Checksums stay with their entries, whatever is removed around them.
         (0..300).filter(|key| key % 3 == 0).for_each(|key| assert!(store.invalidate(&key)));
         for key in (0..300).filter(|key| key % 3 != 0) {
             assert!(store.load_vec(&key).unwrap().is_some());
@@ -142,7 +142,7 @@ fn a_checksum_costs_four_bytes_a_place() {
         store.stats().index_bytes - empty
     };
     let (with, without) = (bytes(true), bytes(false));
-    // Which shard a key is in is another matter in each store.
+    // The shard of a key differs from store to store.
     let share = with as f64 / without as f64;
     assert!((share - 28.0 / 24.0).abs() < 0.06, "24 bytes without, 28 with: {share}");
 }
@@ -210,8 +210,8 @@ fn load_with_works_while_its_thread_ends() {
     let (store, (tell, told)) = (store_of("zsmalloc+lz4"), std::sync::mpsc::channel());
     store.store(1, block(1, 1000, Look::Runs)).unwrap();
     std::thread::spawn(move || {
-        // Thread-locals go in the order of their first use, the last one first: the buffer before
-        // this.
+        // Thread-locals are destroyed in the reverse order of their first use: the buffer before
+        // this one.
         LATE.set(Some(Late(store.clone(), tell)));
         store.load_with(&1, |_| ()).unwrap();
     })
@@ -220,7 +220,7 @@ fn load_with_works_while_its_thread_ends() {
     assert_eq!(told.recv().unwrap(), Some(1000));
 }
 
-/// Retain leaves what takes the place of a block that it asks about.
+/// `retain` leaves the block that replaces the one that it asks about.
 #[test]
 fn retain_keeps_newer_block() {
     for text in crate::common::SPECS {
@@ -228,8 +228,8 @@ fn retain_keeps_newer_block() {
         for len in [100, 1000, 40_000] {
             store.store(1, block(1, len, Look::Runs)).unwrap();
             let removed = store.retain(|&key, _| {
-                // Twice, so that the second may get the memory of what is asked about, if that is
-                // free.
+                // Twice, so that the second may get the memory of the block that `retain` asks
+                // about, if that is free.
                 store.store(key, block(2, len, Look::Runs)).unwrap();
                 store.store(key, block(3, len, Look::Runs)).unwrap();
                 false
@@ -242,8 +242,8 @@ fn retain_keeps_newer_block() {
     }
 }
 
-/// A block that could not be read when `keep` rejected it goes, whether it can be read by then or
-/// not. A newer one that replaced it stays.
+/// A block that could not be read when `keep` rejected it is removed, whether or not it has become
+/// readable. A newer one that replaced it stays.
 #[test]
 fn retain_removes_unreadable_block() {
     let script = PoolScript::new();
@@ -289,7 +289,7 @@ fn keys_and_retain() {
     check_books(&store);
 }
 
-/// The books can be read and calls are timed when asked.
+/// The statistics can be printed, and calls are timed if the builder asks for it.
 #[test]
 fn stats_display_and_latencies() {
     let store = builder()
@@ -333,7 +333,7 @@ fn a_store_that_wipes_takes_only_allocators_that_do() {
 #[test]
 #[cfg(target_os = "linux")]
 fn pool_memory_is_left_out_of_core_dumps_when_asked() {
-    /// MiB of this process that are mapped so.
+    /// Returns the MiB of this process that are left out of core dumps.
     fn excluded() -> usize {
         let (mut excluded, mut kib) = (0, 0);
         for line in std::fs::read_to_string("/proc/self/smaps").unwrap().lines() {

@@ -8,7 +8,7 @@
 //! contexts, and the overhead of the heap.
 //!
 //! In the report, `split` is what the store accounts for, in bytes per entry, and `unexplained` is
-//! the rest of the growth. `frames` is the loss inside of frames, also in bytes per entry: rounding
+//! the rest of the growth. `frames` is the loss inside frames, in bytes per entry as well: rounding
 //! up to size classes, tails of zspages, and free slots.
 
 use std::num::NonZeroU64;

@@ -6,18 +6,18 @@ use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_outpu
 use zpool_core::compress::{CodecError, Compressed, CompressionContext};
 use zpool_core::internal::try_box;
 
-/// Blocks of this many bytes and more have positions that a table of 16-bit entries does not hold.
+/// From this many bytes on, a block has positions that do not fit a table of 16-bit entries.
 const LARGE_BLOCK: usize = u16::MAX as usize;
 
 /// The tables and the buffer that one thread at a time compresses with.
 ///
-/// The length of the *block* decides which table is used, and not the largest block of the context.
+/// The length of the *block*, not that of the context's largest block, decides which table is used.
 /// So the output depends on the block alone.
 pub(crate) struct Lz4Context {
     small: Box<CompressTable>,
     /// Present if the context is for blocks of [`LARGE_BLOCK`] bytes or more.
     large: Option<Box<CompressTable>>,
-    /// Output buffer for callers whose own is shorter than the bound. Empty until there is one,
+    /// Output buffer for callers whose own is shorter than the bound. Empty until it is needed,
     /// then as long as the largest such block needs.
     staging: Vec<u8>,
 }
@@ -26,9 +26,9 @@ pub(crate) struct Lz4Context {
 const SMALL_TABLE_BYTES: usize = 4096 * size_of::<u16>();
 const LARGE_TABLE_BYTES: usize = 4096 * size_of::<u32>();
 
-/// The library boxes its tables itself, in a way that ends the process where the heap refuses. It
-/// does so with its feature `alloc`, which is off here; another crate of the program may turn it
-/// on.
+/// Whether the library boxes its tables itself, in a way that ends the process if the heap refuses.
+/// It does so with its feature `alloc`, which is off here, but another crate of the program may
+/// turn it on.
 const BOXED_BY_LIBRARY: bool = size_of::<CompressTable>() < SMALL_TABLE_BYTES;
 
 impl Lz4Context {
@@ -50,8 +50,8 @@ fn boxed_table(
     make: fn() -> CompressTable,
 ) -> Result<Box<CompressTable>, CodecError> {
     if BOXED_BY_LIBRARY {
-        // The next best: if the heap has this much now, it has it for the library, unless
-        // another thread is faster.
+        // The best that we can do: if the heap has this much memory now, the library gets it,
+        // unless another thread takes it first.
         reserve(&mut Vec::new(), bytes)?;
     }
     try_box(make()).map_err(|_| CodecError::OutOfMemory)
@@ -113,7 +113,7 @@ fn compress_to_short(
     Ok(Compressed::Len(len))
 }
 
-/// Converts the library's one error, a buffer under its bound, which it never gets here.
+/// Converts the library's one error, a buffer shorter than its bound, which we never pass.
 #[cold]
 fn impossible(error: lz4_flex::block::CompressError) -> CodecError {
     CodecError::Misbehaved(error.to_string())

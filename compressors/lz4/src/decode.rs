@@ -1,4 +1,4 @@
-//! From a compressed form to a block whose length is known.
+//! Decodes a compressed form to a block whose length is known.
 //!
 //! ```text
 //!   input   token │ literals │ offset │ token │ ...             block   ... │ literals │ match │
@@ -8,17 +8,17 @@
 //!
 //! A sequence is some literals and a match, which repeats bytes of the block from `offset` bytes
 //! before. Its token has the number of literals and the length of the match, 4 bits each. A length
-//! that is too long for them continues in bytes behind (LZ4 block format).
+//! that does not fit continues in further bytes (LZ4 block format).
 //!
 //! [`fast`](crate::fast::fast) only takes sequences that it can decode in steps of a fixed width.
-//! Everything else comes here, where every access is checked: what is close to an end, what is
-//! long, and what is corrupt.
+//! All others are decoded here, where every access is checked: those close to an end, long ones,
+//! and corrupt ones.
 
 use zpool_core::compress::CodecError;
 
 use crate::fast::fast;
 
-/// How far a decoder has come.
+/// The positions of a decoder in its input and in the block.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Cursors {
     /// Bytes of the input that were read.
@@ -33,21 +33,21 @@ impl Cursors {
     }
 }
 
-/// The shortest match. A token has the length beyond it.
+/// The shortest match. A token has the length minus this.
 pub(crate) const MIN_MATCH: usize = 4;
 
-/// A length of 4 bits with this value continues in the bytes behind.
+/// A length of 4 bits with this value continues in further bytes.
 pub(crate) const CONTINUES: usize = 15;
 
-/// Up to this many bytes that repeat themselves are copied one by one.
+/// Matches that overlap themselves are copied byte by byte up to this length.
 const SHORT: usize = 18;
 
 /// Decodes `input` to the whole of `block`.
 ///
 /// # Errors
 ///
-/// [`CodecError::Corrupt`] if the input is no LZ4 block, or one of another length. Every byte of
-/// `block` is then old, or made of the input.
+/// [`CodecError::Corrupt`] if the input is not an LZ4 block, or one of another length. Then each
+/// byte of `block` is unchanged or depends on the input alone.
 pub(crate) fn decode(input: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
     let mut at = Cursors::default();
     loop {
@@ -99,7 +99,7 @@ fn take_more(length: usize, rest: &mut &[u8]) -> Option<usize> {
     Some(more)
 }
 
-/// Copies to a place of the same length, without a call or a loop if that is short.
+/// Copies to a slice of the same length, without a call or a loop if the slice is short.
 #[inline]
 fn copy_short(from: &[u8], to: &mut [u8]) {
     match from.len() {
@@ -121,7 +121,7 @@ fn copy_ends<const N: usize>(from: &[u8], to: &mut [u8]) {
     }
 }
 
-/// Fills what is behind the first `offset` bytes with repetitions of them.
+/// Fills the bytes after the first `offset` ones with repetitions of those.
 #[inline]
 fn repeat(window: &mut [u8], offset: usize) {
     let length = window.len() - offset;
@@ -133,7 +133,8 @@ fn repeat(window: &mut [u8], offset: usize) {
         (offset..window.len()).for_each(|at| window[at] = window[at - offset]);
         return;
     }
-    // All that is in place is a multiple of the offset, so it can be repeated as a whole.
+    // The length of the bytes in place is a multiple of the offset, so they can be repeated as a
+    // whole.
     let mut ready = offset;
     while ready < window.len() {
         let step = ready.min(window.len() - ready);

@@ -1,15 +1,15 @@
-//! Sequences that are far from both ends, by loads and stores of fixed widths.
+//! Decodes sequences that are far from both ends, by loads and stores of fixed widths.
 //!
 //! ```text
 //!   literals    16 bytes at once, of which the first 0 to 14 count
 //!   match       8, 8 and 2 bytes; a long one 8, 8, 8, 8 and then 32 at a time
 //! ```
 //!
-//! Both are guesses at what comes next in memory pages. Most sequences have up to 14 literals and a
-//! match of up to 18 bytes from at least 8 bytes before, so they take one branch for both lengths
-//! and no loop. Matches are loaded by words of 8 bytes, because a wider load would need what
-//! several earlier stores wrote, and wait until all of them have left the processor's store buffer.
-//! What a store writes too much, the next sequence overwrites.
+//! These widths are guesses at what comes next in memory pages. Most sequences have up to 14
+//! literals and a match of up to 18 bytes from at least 8 bytes before, so they take one branch for
+//! both lengths and no loop. Matches are loaded by words of 8 bytes, because a wider load would
+//! need what several earlier stores wrote, and wait until all of them have left the processor's
+//! store buffer. If a store writes too much, the next sequence overwrites the surplus.
 //!
 //! The one file of this crate with unsafe code: loads and stores without a bounds check, at the end
 //! of the file. Debug builds check them. `cargo run --release -p benches --bin codecs` compares
@@ -20,21 +20,22 @@ use crate::decode::{CONTINUES, Cursors, MIN_MATCH};
 /// Bytes of literals that are copied at once.
 const STEP: usize = 16;
 
-/// Bytes of a word. Matches from as far and farther are copied by words.
+/// Bytes of a word. Matches with at least this offset are copied by words.
 const WORD: usize = 8;
 
-/// Bytes of a long match that are copied at once, from as far or farther.
+/// Bytes of a long match that are copied at once, if its offset is at least this.
 const FAR: usize = 4 * WORD;
 
-/// A sequence begins so far before the end of the input: a token, 14 literals, an offset and a byte
-/// by which a length continues; or a token and [`STEP`] bytes.
+/// A sequence begins at least this far before the end of the input: a token, 14 literals, an offset
+/// and a byte by which a length continues; or a token and [`STEP`] bytes.
 const INPUT_MARGIN: usize = 18;
 
-/// A sequence begins so far before the end of the block: 14 literals and a match of 18 bytes.
+/// A sequence begins at least this far before the end of the block: 14 literals and a match of 18
+/// bytes.
 const BLOCK_MARGIN: usize = 32;
 
-/// A long sequence begins, and its match ends, so far before the end of the block: 14 literals and
-/// three words; or [`FAR`] bytes.
+/// A long sequence begins, and its match ends, at least this far before the end of the block: 14
+/// literals and three words; or [`FAR`] bytes.
 const LONG_MARGIN: usize = 40;
 
 /// Decodes sequences until one is close to an end, has a length that continues beyond one byte, or
@@ -87,8 +88,8 @@ pub(crate) fn fast(input: &[u8], block: &mut [u8], at: Cursors) -> Cursors {
 /// Decodes the sequence at `at`, of which one length or both continue in one byte. Returns where
 /// the next one begins, or `None` if this one is not to be decoded here.
 ///
-/// `at.read` is at most `last.read`. Both of `last` are as far from the ends as the margins say, or
-/// 0 where a block is shorter than that.
+/// `at.read` is at most `last.read`. Both positions in `last` are as far from the ends as the
+/// margins say, or 0 if the block is shorter than its margin.
 #[inline(always)]
 fn long(
     input: &[u8],
@@ -152,7 +153,7 @@ fn long(
             // SAFETY: C1: here + done + 8 <= last.written + 32. C2: both were compared.
             unsafe { copy::<WORD>(block, here - offset + done, here + done) };
         }
-        // What is in place repeats, so it can be copied from any multiple of the offset before.
+        // The bytes in place repeat, so they can be copied from any multiple of the offset before.
         let distance = if offset < FAR { offset * FAR.div_ceil(offset) } else { offset };
         for to in (here + FAR..here + length).step_by(FAR) {
             // SAFETY: C1: to < last.written, and the margin is 40. C2: the distance is less than

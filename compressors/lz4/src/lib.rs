@@ -26,8 +26,8 @@
 //!
 //! A plain LZ4 block that any LZ4 decoder reads, without frame, length or checksum. The bytes are
 //! those of [`lz4_flex::block::compress_into`]. The decoder is our own, because it knows the length
-//! of the block and what is frequent in memory pages. It reads what that of `lz4_flex` reads, and
-//! refuses what that refuses. A corrupt block is an error if it breaks the format; otherwise a load
+//! of the block and what is frequent in memory pages. It accepts and refuses the same input as the
+//! decoder of `lz4_flex`. A corrupt block is an error if it breaks the format; otherwise a load
 //! returns wrong bytes, over the full length.
 //!
 //! # Example

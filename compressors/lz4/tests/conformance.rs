@@ -14,7 +14,8 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 compressor_suite!(lz4, [stateless, no_heap], Lz4Driver, "", heap_calls = heap::calls);
 
 proptest! {
-    /// So any LZ4 decoder reads them, and the context's size makes no difference.
+    /// The compressed bytes are the library's, so any LZ4 decoder reads them. The context's size
+    /// makes no difference.
     #[test]
     fn bytes_are_those_of_library(recipe in recipe(), max_block_len in 1..70_000usize) {
         let block = recipe.block();

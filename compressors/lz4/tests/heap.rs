@@ -28,7 +28,7 @@ fn a_context_says_exactly_what_it_holds() {
         let before = Heap::now();
         let mut context = compressor.compression_context(max_block_len).unwrap();
         assert_eq!(context.bytes_held() as isize, Heap::since(before).bytes);
-        // A buffer under the bound makes it take one of its own, once.
+        // For a buffer under the bound, the context allocates one of its own, once.
         for _ in 0..2 {
             context.compress(&[7; 600], &mut [0; 100]).unwrap();
             assert_eq!(context.bytes_held() as isize, Heap::since(before).bytes);

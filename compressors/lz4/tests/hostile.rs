@@ -1,5 +1,5 @@
-//! The decoder against that of `lz4_flex`, on input that no compressor made: one reads what the
-//! other reads, and refuses what the other refuses.
+//! The decoder against that of `lz4_flex`, on input that no compressor made: both accept the same
+//! input with the same result, and both refuse the same input.
 
 use lz4_flex::block::{compress_into, decompress_into, get_maximum_output_size};
 use proptest::collection::vec;
@@ -22,7 +22,7 @@ fn compare(input: &[u8], len: usize) {
     }
 }
 
-/// A sequence as it stands in a block: lengths in their shortest form.
+/// Encodes a sequence, with its lengths in their shortest form.
 fn sequence(literals: &[u8], offset: u16, length: usize) -> Vec<u8> {
     let more = |value: usize| {
         let rest = value.checked_sub(15)?;
@@ -56,8 +56,8 @@ proptest! {
         }
     }
 
-    /// Sequences of every kind at every distance from the ends: offsets that are short, as far as
-    /// the block is long and a little farther, and lengths around those that continue.
+    /// Sequences of every kind at every distance from the ends: offsets that are short, as long as
+    /// the block, and a little longer; and lengths around those that continue.
     #[test]
     fn random_sequences_same_outcome(
         sequences in vec(
@@ -76,7 +76,8 @@ proptest! {
         for (literals, offset, length, within) in sequences {
             let bytes: Vec<u8> = (0..literals).map(|i| (i * 7 + len) as u8).collect();
             len += literals;
-            // Most are made right: offset 0 and those that are too far end the comparison.
+            // Most offsets are valid, because the comparison ends at offset 0 and at one that
+            // reaches too far.
             let within = within && len > 0;
             let offset = if within { usize::from(offset) % len + 1 } else { offset.into() };
             input.extend(sequence(&bytes, offset as u16, length));
@@ -87,7 +88,7 @@ proptest! {
         compare(&input, (len + last.len()).saturating_add_signed(by));
     }
 
-    /// Bytes that are almost nothing.
+    /// Random bytes, many of them small, have the same outcome in both decoders.
     #[test]
     fn random_bytes_same_outcome(
         input in vec(prop_oneof![0..32u8, any::<u8>()], 0..100),

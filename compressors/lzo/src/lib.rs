@@ -22,7 +22,7 @@
 //!
 //! # Purpose
 //!
-//! Comparisons with kernels, in which it was long the default compressor of zswap and zram. Its
+//! Comparisons with kernels: LZO was the default compressor of zswap and zram for a long time. Its
 //! density lies between lz4 and zstd.
 //!
 //! docs/measurements/codecs.md has figures and the command that measures them.

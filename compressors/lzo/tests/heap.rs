@@ -13,7 +13,7 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 /// As the crate's documentation says: a table and the output for each block compressed, nothing for
 /// decompression.
 #[test]
-fn makes_two_vectors_a_block() {
+fn makes_two_vectors_per_block() {
     let codec = Codec::new(Arc::new(LzoCompressor::new()), 4096);
     let blocks = blocks();
     pass(&codec, &blocks);

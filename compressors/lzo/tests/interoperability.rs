@@ -19,7 +19,7 @@ proptest! {
         prop_assert!(read == block.len() && back == block);
     }
 
-    /// That encoder searches longer, so it uses forms of matches that ours does not make.
+    /// The other encoder searches longer, so it uses forms of matches that ours does not make.
     #[test]
     fn output_of_other_encoder_decodes(recipe in recipe()) {
         let (block, ours) = (recipe.block(), LzoCompressor::new());

@@ -1,22 +1,24 @@
-//! Which streams of a block are coded, and with which tables.
+//! Chooses which streams of a block are coded, and with which tables.
 
 use crate::format::{EXTENSIONS, FIRST_XORED, LITERALS, OFFSETS, TOKENS};
 use crate::streams::Streams;
 use crate::tables::{Codes, GROUPS};
 
-/// Streams shorter than this are left as they are.
+/// Streams shorter than this stay plain.
 const SHORTEST: usize = 16;
 
-/// Symbols that a sample consists of; longer streams are sampled. A sum of as many code lengths
-/// fits 16 bits.
+/// The most symbols of a sample; longer streams are sampled. The sum of their code lengths fits 16
+/// bits.
 const SAMPLE: usize = 768;
-/// Neighbours that a sample takes together.
+/// Neighbouring symbols that a sample takes together.
 const RUN: usize = 24;
 
-/// The table of each stream that is coded, by its place among those of the stream.
+/// The table of each coded stream, by its index among the tables of that stream; `None` for plain
+/// ones.
 pub(crate) type Tables = [Option<usize>; 4];
 
-/// A stream is coded if that saves more than `1 / share` of it.
+/// Chooses the tables of a block's streams. A stream is coded if that saves more than `1 / share`
+/// of it.
 pub(crate) fn choose(streams: &Streams, codes: &Codes, share: usize) -> Tables {
     let pays = |(bits, table): (usize, usize), len: usize| {
         (len >= SHORTEST && bits.div_ceil(8) + len / share < len).then_some(table)
@@ -36,8 +38,8 @@ pub(crate) fn choose(streams: &Streams, codes: &Codes, share: usize) -> Tables {
     tables
 }
 
-/// Bits that the symbols take with the best table of a group, estimated from a sample, and which
-/// one it is.
+/// Returns the bits that the symbols take with the best table of a group, estimated from a sample,
+/// and the index of that table.
 fn smallest(symbols: &[u8], codes: &Codes, group: usize) -> (usize, usize) {
     /// Every other byte of a word.
     const EVEN: u64 = 0x00FF_00FF_00FF_00FF;

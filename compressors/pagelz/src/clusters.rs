@@ -3,10 +3,10 @@
 use crate::huffman::Lengths;
 use crate::lengths::shortest;
 
-/// Rounds of assigning blocks to codes and making codes of the blocks.
+/// Rounds of assigning blocks to codes and making a code from each group of blocks.
 const ROUNDS: usize = 12;
 
-/// How often a block has each symbol that it has.
+/// The symbols that occur in a block, with their counts.
 #[derive(Debug, Clone)]
 pub(crate) struct SymbolCounts(Vec<(u8, u32)>);
 
@@ -22,7 +22,7 @@ impl SymbolCounts {
         self.0.iter().map(|&(_, count)| u64::from(count)).sum()
     }
 
-    /// Bits that the symbols take.
+    /// Returns the bits that the symbols take with a code.
     fn bits(&self, lengths: &Lengths) -> u64 {
         let bits = |&(symbol, count): &(u8, u32)| {
             u64::from(count) * u64::from(lengths[usize::from(symbol)])
@@ -30,14 +30,15 @@ impl SymbolCounts {
         self.0.iter().map(bits).sum()
     }
 
-    /// How uneven it is, in 1/1000: the share of its most frequent symbol.
+    /// Returns the share of the most frequent symbol, in 1/1000, as a measure of how uneven the
+    /// counts are.
     fn peak(&self) -> u64 {
         let most = self.0.iter().map(|&(_, count)| u64::from(count)).max().unwrap_or(0);
         1000 * most / self.total().max(1)
     }
 }
 
-/// The fewest bits that the symbols take with one of the codes, and which it is.
+/// Returns the fewest bits that the symbols take with one of the codes, and the index of that code.
 pub(crate) fn best(histogram: &SymbolCounts, codes: &[Lengths]) -> (u64, usize) {
     let bits = codes.iter().enumerate().map(|(i, lengths)| (histogram.bits(lengths), i));
     bits.min().expect("there is a code")
@@ -45,7 +46,8 @@ pub(crate) fn best(histogram: &SymbolCounts, codes: &[Lengths]) -> (u64, usize) 
 
 /// Makes `count` codes, of which each block uses the best: k-means, with bits as the distance.
 pub(crate) fn cluster(histograms: &[&SymbolCounts], count: usize) -> Vec<Lengths> {
-    // Clusters begin apart: blocks in the order of how uneven they are.
+    // The first clusters are cut from the blocks in the order of their unevenness, so they begin
+    // apart.
     let mut order: Vec<&SymbolCounts> = histograms.to_vec();
     order.sort_by_key(|histogram| (histogram.peak(), histogram.total()));
     let part = |i: usize| i * order.len() / count;
@@ -61,9 +63,10 @@ pub(crate) fn cluster(histograms: &[&SymbolCounts], count: usize) -> Vec<Lengths
     codes
 }
 
-/// The code for the symbols of all these blocks.
+/// Returns the best code for the symbols of all these blocks together.
 fn code_of<'a>(histograms: impl Iterator<Item = &'a SymbolCounts>) -> Lengths {
-    /// A symbol that never came is taken to be as frequent as one in this number, and half a one.
+    /// A symbol counts once more per this many symbols of the blocks, and half a count more, so
+    /// that symbols that never occur get a code as well.
     const RARE: u64 = 50_000;
     let mut counts = [0u64; 256];
     for histogram in histograms {

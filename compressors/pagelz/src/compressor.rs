@@ -19,7 +19,7 @@ use crate::model::{Model, bad_model};
 use crate::remembered;
 use crate::tables::Tables;
 
-/// pagelz at one level, with the generic model or one of its user's.
+/// The pagelz codec at one level, with the generic model or one of the user's own.
 #[derive(Debug)]
 pub struct PagelzCompressor {
     level: u8,
@@ -28,32 +28,33 @@ pub struct PagelzCompressor {
 }
 
 impl PagelzCompressor {
-    /// The levels: 1 codes nothing, 2 what gains much by it, 3 what gains by it.
+    /// The levels: 1 codes no stream, 2 codes streams that gain much by it, 3 codes those that gain
+    /// less, too.
     pub const LEVELS: RangeInclusive<u8> = 1..=3;
 
-    /// The level if none is asked for: the fast one.
+    /// The default level: the fastest one.
     pub const DEFAULT_LEVEL: u8 = 1;
 
-    /// pagelz at `level`, with the generic model.
+    /// Makes pagelz at `level`, with the generic model.
     ///
     /// # Errors
     ///
-    /// [`CreateError::BadValue`] if the level is none of [`LEVELS`](Self::LEVELS).
+    /// [`CreateError::BadValue`] if the level is not in [`LEVELS`](Self::LEVELS).
     pub fn new(level: u8) -> Result<PagelzCompressor, CreateError> {
         PagelzCompressor::build(level, &Model::generic(), None)
     }
 
-    /// pagelz at `level`, with a model that [`train`](crate::train) made.
+    /// Makes pagelz at `level`, with a model that [`train`](crate::train) made.
     ///
     /// # Errors
     ///
-    /// [`CreateError::BadValue`] as for [`new`](Self::new), and if the bytes are no model.
+    /// [`CreateError::BadValue`] as for [`new`](Self::new), or if the bytes are not a model.
     pub fn with_model(level: u8, bytes: &[u8]) -> Result<PagelzCompressor, CreateError> {
         let model = Model::from_bytes(bytes).ok_or_else(|| bad_model("(bytes)", "a model"))?;
         PagelzCompressor::build(level, &model, Some(remembered::name_of(bytes)))
     }
 
-    /// The level.
+    /// Returns the level.
     pub fn level(&self) -> u8 {
         self.level
     }
@@ -80,7 +81,8 @@ impl PagelzCompressor {
         })
     }
 
-    /// A stream is coded if that saves one byte in as many.
+    /// Returns the divisor of the saving for which a stream is coded: 4 means 1/4 of its bytes.
+    /// `None` if no stream is.
     fn share(&self) -> Option<usize> {
         match self.level {
             1 => None,
@@ -95,9 +97,9 @@ impl Compressor for PagelzCompressor {
         &self.identity
     }
 
-    /// As in the trait. At level 1 streams are read where they stand; at the others they are
-    /// decoded to a context's buffers, which have room for blocks of 16 KiB from the start and grow
-    /// once for longer ones.
+    /// At level 1, decompression reads the streams in place. At the other levels it decodes them
+    /// into a context's buffers, which have room for blocks of 16 KiB from the start and grow once
+    /// for longer ones.
     fn properties(&self) -> CodecProperties {
         let properties = CodecProperties::new("MIT OR Apache-2.0").with_no_heap_once_warm();
         match self.level {
@@ -119,7 +121,7 @@ impl Compressor for PagelzCompressor {
         max_block_len: usize,
     ) -> Result<Box<dyn CompressionContext>, CodecError> {
         if u32::try_from(max_block_len).is_err() {
-            let what = format!("blocks of {max_block_len} bytes are longer than pagelz takes");
+            let what = format!("blocks of {max_block_len} bytes are longer than pagelz accepts");
             return Err(CodecError::Failed(what));
         }
         let context = Context::new(self.tables.clone(), self.share(), max_block_len)?;
@@ -131,8 +133,8 @@ impl Compressor for PagelzCompressor {
         Ok(try_box(decoder).map_err(|_| CodecError::OutOfMemory)?)
     }
 
-    /// As in the trait. Every length is checked against what is there, and literals, offsets and
-    /// extensions have to be used up exactly, so K9 holds.
+    /// Checks every length against what is there, and requires literals, offsets and extensions to
+    /// be used up exactly. So K9 holds.
     #[inline]
     fn decompress(&self, compressed: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
         decode_plain(&self.tables, compressed, block)

@@ -1,4 +1,4 @@
-//! Puts a block together again from its streams.
+//! Reassembles a block from its streams.
 //!
 //! ```text
 //!   token ─► entry: literals, length, offset's bytes            one look-up, no branch
@@ -6,9 +6,10 @@
 //!   8 bytes of literals ──────────┴─ blended by a mask ─► 8 bytes here, and so on
 //! ```
 //!
-//! Literals and the match behind them leave in the same stores. So what a later match loads was
-//! mostly written by one earlier store, and comes out of the processor's store buffer without a
-//! wait. What the last store of a sequence writes too much, the next sequence overwrites.
+//! Literals and the match after them are written by the same stores. So the bytes that a later
+//! match loads mostly come from one earlier store, and the processor's store buffer forwards them
+//! without a wait. If the last store of a sequence writes too much, the next sequence overwrites
+//! the surplus.
 //!
 //! A sequence that the loop cannot take (one with both lengths among the extensions, or close to an
 //! end of the block) goes to `careful`, in which every access is checked.
@@ -23,20 +24,20 @@ use zpool_core::compress::CodecError;
 use crate::sequence::{DecodePosition, EncodedStreams, Stream, careful, finish};
 use crate::tables::{SLOW, TokenEntry};
 
-/// A sequence ends so far before the end of the block: its last store begins before its end, or
-/// within [`SHORT`] bytes.
+/// A sequence ends at least this far before the end of the block: its last store begins before its
+/// end, or within [`SHORT`] bytes.
 const BLOCK_MARGIN: usize = SHORT;
 /// Bytes that every sequence writes, whatever its length.
 const SHORT: usize = 32;
-/// Bytes that a longer one writes at once behind them.
+/// Further bytes that a longer sequence writes at once.
 const STEP: usize = 16;
-/// Bytes that are loaded of each stream at once, and so can be read behind its end.
+/// Bytes that are loaded from each stream at once, and so may be read beyond its end.
 const LITERALS_AHEAD: usize = 16;
 const OFFSETS_AHEAD: usize = 4;
 const EXTENSIONS_AHEAD: usize = 1;
 
-/// Which of the next 16 bytes are literals, of `n` literals: `[n + 8]` for the first 8 bytes, `[n]`
-/// for the others.
+/// Masks of the literals among the next 16 bytes, if there are `n`: `[n + 8]` for the first 8
+/// bytes, `[n]` for the others.
 static MASKS: [u64; 32] = {
     let mut masks = [u64::MAX; 32];
     let mut n = 0;
@@ -47,13 +48,13 @@ static MASKS: [u64; 32] = {
     masks
 };
 
-/// Fills `block` with what the streams stand for. `XORED` if each literal is xored with the byte at
-/// its offset.
+/// Fills `block` with what the streams stand for. `XORED` means that each literal is xored with the
+/// byte at its offset.
 ///
 /// # Errors
 ///
-/// [`CodecError::Corrupt`] if the streams are not those of a block of this length. Every byte of
-/// `block` is then old or made of the streams.
+/// [`CodecError::Corrupt`] if the streams are not those of a block of this length. Then each byte
+/// of `block` is unchanged or depends on the streams alone.
 pub(crate) fn copy<const XORED: bool>(
     entries: &[TokenEntry; 256],
     streams: &EncodedStreams<'_>,
@@ -76,10 +77,10 @@ pub(crate) fn copy<const XORED: bool>(
     finish::<XORED>(streams, &at, block)
 }
 
-/// Decodes sequences as long as they have short lengths and are not at an end of the block. Returns
-/// the tokens from the first other one on.
+/// Decodes sequences until one has a long length or is close to an end of the block. Returns the
+/// tokens from that one on.
 ///
-/// Each stream can be read as far behind its end as the constants above say, and `at` is a place
+/// Each stream can be read as far beyond its end as the constants above say, and `at` is a position
 /// that [`DecodePosition::start`] or [`careful`] returned. So each token finds the bytes that its
 /// entry consumes, and the pointers below advance by those.
 #[inline(always)]
@@ -90,7 +91,7 @@ fn quick<'a, const XORED: bool>(
     at: &mut DecodePosition,
     block: &mut [u8],
 ) -> &'a [u8] {
-    // In a block as long as that, a slow token would not show by its length.
+    // In a block of at least `SLOW` bytes, a slow token could not be recognized by its length.
     let longest = SLOW as usize;
     let last_end = block.len().checked_sub(BLOCK_MARGIN).filter(|&end| end < longest);
     let Some(last_end) = last_end else { return tokens };
@@ -160,7 +161,7 @@ unsafe fn copy_words<const N: usize>(block: &mut [u8], to: usize, offset: usize)
     }
 }
 
-/// Literals where the mask says so, else bytes of the match.
+/// Returns literals where the mask has ones, and bytes of the match elsewhere.
 #[inline(always)]
 fn blend<const XORED: bool>(bytes: u64, literal: u64, mask: u64) -> u64 {
     let change = if XORED { literal } else { bytes ^ literal };

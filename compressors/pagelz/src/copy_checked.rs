@@ -1,15 +1,15 @@
-//! As `copy.rs`, in safe Rust: what stands there unchecked is checked here, by the compiler's own
-//! means. The blocks are the same, and so is what is refused.
+//! Does what `copy.rs` does, in safe Rust: the accesses that are unchecked there are checked here,
+//! by the compiler. Both restore the same blocks and refuse the same input.
 
 use zpool_core::compress::CodecError;
 
 use crate::sequence::{DecodePosition, EncodedStreams, careful, finish};
 use crate::tables::TokenEntry;
 
-/// Bytes of a block that are written at once, and of literals that are read.
+/// Bytes of a block that are written at once, and bytes of literals that are read at once.
 const STEP: usize = 16;
 
-/// Which of the next 16 bytes are literals, for each number of them.
+/// Masks of the literals among the next 16 bytes, by their number.
 static MASKS: [u128; 16] = {
     let mut masks = [0; 16];
     let mut n = 1;
@@ -20,13 +20,13 @@ static MASKS: [u128; 16] = {
     masks
 };
 
-/// Fills `block` with what the streams stand for. `XORED` if each literal is xored with the byte at
-/// its offset.
+/// Fills `block` with what the streams stand for. `XORED` means that each literal is xored with the
+/// byte at its offset.
 ///
 /// # Errors
 ///
-/// [`CodecError::Corrupt`] if the streams are not those of a block of this length. Every byte of
-/// `block` is then old or made of the streams.
+/// [`CodecError::Corrupt`] if the streams are not those of a block of this length. Then each byte
+/// of `block` is unchanged or depends on the streams alone.
 pub(crate) fn copy<const XORED: bool>(
     entries: &[TokenEntry; 256],
     streams: &EncodedStreams<'_>,
@@ -43,8 +43,8 @@ pub(crate) fn copy<const XORED: bool>(
     finish::<XORED>(streams, &at, block)
 }
 
-/// Decodes a sequence with short lengths, away from all ends. `None` if it is another one; nothing
-/// that counts is changed then.
+/// Decodes a sequence with short lengths, away from all ends. Returns `None` for any other
+/// sequence, and then has changed nothing but bytes that are still to be written.
 #[inline(always)]
 fn quick<const XORED: bool>(
     entry: &TokenEntry,
@@ -66,7 +66,7 @@ fn quick<const XORED: bool>(
     }
     let count = usize::from(entry.literals);
     let mask = MASKS[count % MASKS.len()];
-    // What is before the sequence, and then the sequence with room for a step more.
+    // The bytes before the sequence, and then the sequence with room for one more step.
     let window = block.get_mut(here - offset..end + STEP)?;
     for (step, shift) in [(0, 0), (8, 64)] {
         let bytes = u64::from_le_bytes(*window.get(step..)?.first_chunk()?);

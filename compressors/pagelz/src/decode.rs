@@ -1,4 +1,4 @@
-//! From compressed bytes to a block.
+//! Decompresses blocks.
 
 use std::sync::Arc;
 
@@ -17,10 +17,10 @@ use crate::tables::{Codes, Tables};
 /// Blocks of up to this length are decompressed without a heap call.
 const READY: usize = 16 << 10;
 
-/// Bytes behind a decoded stream that may be read, and are zeros.
+/// Zero bytes after a decoded stream, which may be read.
 const SPARE: usize = 32;
 
-/// Decompresses a block of which no stream is coded, which takes no state.
+/// Decompresses a block without coded streams, which needs no state.
 ///
 /// # Errors
 ///
@@ -39,7 +39,7 @@ pub(crate) fn decode_plain(
     put_together(tables, &plain, false, block)
 }
 
-/// State to decompress with, for one thread at a time, where streams may be coded.
+/// The state for decompressing blocks whose streams may be coded. Used by one thread at a time.
 #[derive(Debug)]
 pub(crate) struct Decoder {
     tables: Arc<Tables>,
@@ -49,16 +49,16 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
-    /// One with room for blocks of up to [`READY`] bytes. It makes itself more when a longer one
-    /// comes.
+    /// Makes a decoder with room for blocks of up to [`READY`] bytes. The room grows when a longer
+    /// block comes.
     pub(crate) fn new(tables: Arc<Tables>) -> Result<Decoder, CodecError> {
         let mut decoder = Decoder { tables, scratch: [const { Vec::new() }; 4], max_block_len: 0 };
         decoder.reserve(READY)?;
         Ok(decoder)
     }
 
-    /// Makes room for every stream of a block of this length: how much of it one needs depends on
-    /// the block, and the next one of this length must not need more.
+    /// Makes room for the longest streams that a block of this length can have, so that the next
+    /// block of this length needs no more, whatever its contents.
     fn reserve(&mut self, block_len: usize) -> Result<(), CodecError> {
         if block_len <= self.max_block_len {
             return Ok(());
@@ -73,7 +73,7 @@ impl Decoder {
 
 impl DecompressionContext for Decoder {
     fn decompress(&mut self, input: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
-        // Also for a block that needs none of it: the next one of this length may.
+        // Even if this block needs no room: the next one of this length may.
         self.reserve(block.len())?;
         let mut header = HeaderReader::read(input, block.len())?;
         if header.coded == 0 {
@@ -108,7 +108,7 @@ impl DecompressionContext for Decoder {
     }
 }
 
-/// Decodes a stream to `out`, with zeros behind it, so that nothing of an earlier block is there to
+/// Decodes a stream to `out` and zeroes the rest of `out`, so that no byte of an earlier block can
 /// be read.
 fn decode(
     lanes: &mut Lanes,
@@ -123,7 +123,7 @@ fn decode(
     spare.fill(0);
 }
 
-/// Makes the block of its streams.
+/// Fills the block from its streams.
 #[inline]
 fn put_together(
     tables: &Tables,
@@ -148,15 +148,16 @@ fn put_together(
 
 /// The numbers before the streams.
 struct HeaderReader {
-    /// A bit a stream.
+    /// One bit per stream.
     coded: u8,
     len: [usize; 4],
-    /// Behind what was read of it.
+    /// The end of what was read so far.
     end: usize,
 }
 
 impl HeaderReader {
-    /// Reads what every block has. The number of literals is that of a block without coded streams.
+    /// Reads the part of the header that every block has, and derives the number of literals as for
+    /// a block without coded streams.
     fn read(input: &[u8], block_len: usize) -> Result<HeaderReader, CodecError> {
         let coded = *input.first().ok_or(CodecError::Corrupt)?;
         let mut header = HeaderReader { coded, len: [0; 4], end: 1 };
@@ -194,11 +195,11 @@ impl HeaderReader {
         let tables = std::array::from_fn(|i| word >> TABLE_SHIFT[i] & (TABLES[i] - 1));
         let meant = (0..4).filter(|&stream| self.is_coded(stream));
         let known = meant.fold(0, |word, stream| word | tables[stream] << TABLE_SHIFT[stream]);
-        // Every other bit is zero.
+        // All other bits must be zero.
         if word == known { Ok(tables) } else { Err(CodecError::Corrupt) }
     }
 
-    /// Reads the lengths of the lanes, which stand behind the plain streams.
+    /// Reads the lengths of the lanes, which follow the plain streams.
     fn read_lanes(&mut self, input: &[u8]) -> Result<Lanes, CodecError> {
         let mut differences = [0; LANES - 1];
         for difference in &mut differences {
@@ -216,7 +217,7 @@ impl HeaderReader {
         Ok(Lanes::new(start, lens))
     }
 
-    /// The streams that are not coded; the others are empty.
+    /// Returns the plain streams, and empty ones in place of the coded.
     #[inline]
     fn plain_streams<'a>(&mut self, input: &'a [u8]) -> Result<[Stream<'a>; 4], CodecError> {
         let mut streams = [Stream::new(&[], 0); 4];

@@ -1,4 +1,4 @@
-//! The half of compression with state.
+//! Compresses blocks, with the state that this needs.
 
 use core::fmt;
 use std::sync::Arc;
@@ -15,26 +15,27 @@ use crate::matcher::Matcher;
 use crate::streams::Streams;
 use crate::tables::{Codes, Tables};
 
-/// State to compress with, for one thread at a time.
+/// The state for compressing blocks. Used by one thread at a time.
 pub(crate) struct Context {
     tables: Arc<Tables>,
     matcher: Matcher,
     streams: Streams,
-    /// Only for levels that code streams.
+    /// `None` at a level that codes no stream.
     coder: Option<Coder>,
 }
 
 struct Coder {
-    /// The saving that a code has to make: one byte in as many.
+    /// A code has to save more than `1 / share` of its stream.
     share: usize,
     writer: LaneWriter,
 }
 
-/// The longest header: a byte of flags, four numbers, two bytes of tables, and three numbers more.
+/// The longest header: a byte of flags, four numbers, two bytes of tables, and three more numbers.
 const MAX_HEADER: usize = 1 + 4 * 5 + 2 + 3 * 5;
 
 impl Context {
-    /// For blocks of up to `max_block_len` bytes. With a `share`, streams are coded.
+    /// Makes a context for blocks of up to `max_block_len` bytes. Streams are coded only if there
+    /// is a `share`.
     pub(crate) fn new(
         tables: Arc<Tables>,
         share: Option<usize>,
@@ -52,7 +53,7 @@ impl Context {
     }
 }
 
-/// Symbols of all streams together.
+/// Returns the most symbols that all streams of a block have together.
 fn max_symbols(block_len: usize) -> usize {
     (0..4).map(|stream| most(stream, block_len)).sum()
 }
@@ -78,14 +79,14 @@ impl CompressionContext for Context {
     }
 }
 
-/// A block of which no stream is coded. `None` if it does not fit.
+/// Writes a block without coded streams. Returns `None` if it does not fit.
 fn write_plain(streams: &Streams, header: &mut HeaderWriter, out: &mut [u8]) -> Option<usize> {
     header.counts(streams);
     let parts = PLAIN_ORDER.map(|stream| streams.get(stream));
     write(out, [header.bytes()].into_iter().chain(parts))
 }
 
-/// A block of which streams may be coded.
+/// Writes a block whose streams may be coded.
 fn write_coded(
     streams: &Streams,
     coder: &mut Coder,
@@ -115,7 +116,7 @@ fn write_coded(
     Ok(write(out, [header.bytes()].into_iter().chain(plain).chain(lanes)))
 }
 
-/// A block that does not shrink.
+/// Writes a block that does not shrink.
 fn write_literals(block: &[u8], out: &mut [u8]) -> Compressed {
     match write(out, [&[0; 4], block].into_iter()) {
         Some(len) => Compressed::Len(len),
@@ -123,7 +124,7 @@ fn write_literals(block: &[u8], out: &mut [u8]) -> Compressed {
     }
 }
 
-/// Writes the parts one behind the other. Returns the length of all, or `None` if they do not fit.
+/// Writes the parts one after the other. Returns their total length, or `None` if they do not fit.
 #[inline]
 fn write<'a>(out: &mut [u8], parts: impl Iterator<Item = &'a [u8]> + Clone) -> Option<usize> {
     let len = parts.clone().map(<[u8]>::len).sum();
@@ -161,7 +162,7 @@ impl HeaderWriter {
         self.add(&bytes[..count]);
     }
 
-    /// Which streams are coded.
+    /// Adds the flags of the streams that are coded.
     fn coded(&mut self, tables: &choice::Tables) {
         for (stream, table) in tables.iter().enumerate() {
             self.bytes[0] |= u8::from(table.is_some()) << stream;
@@ -174,8 +175,8 @@ impl HeaderWriter {
         }
     }
 
-    /// The tables, and before them the number of literals, which does not follow from the block's
-    /// length when streams are coded.
+    /// Adds the number of literals, which does not follow from the block's length when streams are
+    /// coded, and then the tables.
     fn tables(&mut self, streams: &Streams, tables: &choice::Tables) {
         self.number(streams.get(LITERALS).len());
         let word = tables
@@ -185,7 +186,7 @@ impl HeaderWriter {
         self.add(&word.to_le_bytes());
     }
 
-    /// The lengths of the lanes but the last, as differences from a quarter of all.
+    /// Adds the lengths of all lanes but the last, as differences from a quarter of the total.
     fn lanes(&mut self, lanes: [&[u8]; LANES]) {
         let quarter = lanes.iter().map(|lane| lane.len()).sum::<usize>() / LANES;
         for lane in &lanes[..LANES - 1] {

@@ -1,11 +1,11 @@
-//! Coded streams: symbols in four lanes of bits, decoded side by side.
+//! Encodes and decodes coded streams: symbols in four lanes of bits, decoded side by side.
 //!
 //! ```text
 //!   symbol  0 1 2 3 4 5 6 7 ...        of each coded stream, one stream after the other
 //!   lane    0 1 2 3 0 1 2 3 ...
 //! ```
 //!
-//! Four lanes, because a code's length is known only after it was looked up: while one lane waits
+//! There are four lanes because a code's length is known only after a look-up. While one lane waits
 //! for that, the processor works on the others.
 
 use zpool_core::compress::CodecError;
@@ -14,8 +14,8 @@ use crate::format::LANES;
 use crate::heap::zeroed;
 use crate::huffman::{MAX_BITS, TABLE};
 
-/// Symbols of a lane that one load of 8 bytes is sure to hold, of which up to 7 bits may be used
-/// up.
+/// Symbols of a lane that one load of 8 bytes is sure to contain, even if up to 7 of its bits are
+/// used already.
 const ROUNDS: usize = (u64::BITS as usize - 7) / MAX_BITS as usize;
 
 /// Reading positions of the lanes.
@@ -28,7 +28,7 @@ pub(crate) struct Lanes {
 }
 
 impl Lanes {
-    /// Lanes of these lengths, the first of which begins at `start`.
+    /// Returns the positions of lanes of these lengths, the first of which begins at `start`.
     pub(crate) fn new(start: usize, lens: [usize; LANES]) -> Lanes {
         let (mut at, mut ends, mut end) = ([0; LANES], [0; LANES], start);
         for lane in 0..LANES {
@@ -39,7 +39,7 @@ impl Lanes {
         Lanes { at, ends }
     }
 
-    /// Decodes the symbols of a stream to `out`. Behind the end of `input` are zeros.
+    /// Decodes the symbols of a stream to `out`. Reads zeros beyond the end of `input`.
     #[inline(never)]
     pub(crate) fn decode(&mut self, input: &[u8], table: &[u16; TABLE], out: &mut [u8]) {
         let mut at = self.at;
@@ -83,7 +83,8 @@ impl Lanes {
     }
 }
 
-/// The bits from a place on, under a one: how far it has come down says how many were taken.
+/// Loads the bits from a position on, with the highest bit set as a marker. The caller shifts bits
+/// out, and the position of the marker then tells how many.
 #[inline(always)]
 fn load(input: &[u8], bit: usize) -> u64 {
     let at = bit / 8;
@@ -94,7 +95,7 @@ fn load(input: &[u8], bit: usize) -> u64 {
     word >> (bit % 8) | 1 << 63
 }
 
-/// Eight bytes of which some are behind the end.
+/// Loads eight bytes, some of them beyond the end.
 #[cold]
 fn last_bytes(input: &[u8], at: usize) -> u64 {
     let mut bytes = [0; 8];
@@ -109,16 +110,16 @@ fn last_bytes(input: &[u8], at: usize) -> u64 {
 pub(crate) struct LaneWriter {
     lanes: [Vec<u8>; LANES],
     len: [usize; LANES],
-    /// Bits that do not fill a byte yet, and their number.
+    /// The bits of each lane that are not written yet, and their number.
     bits: [(u64, u32); LANES],
     max_symbols: usize,
 }
 
-/// Bytes that a lane is written in at once.
+/// Bytes of a lane that are written at once.
 const STEP: usize = 8;
 
 impl LaneWriter {
-    /// For blocks with up to `max_symbols` coded symbols.
+    /// Makes a writer for blocks with up to `max_symbols` coded symbols.
     pub(crate) fn new(max_symbols: usize) -> Result<LaneWriter, CodecError> {
         // Each stream may give a lane one symbol more than its share.
         let lane = (max_symbols / LANES + 4) * MAX_BITS as usize / 8 + 2 * STEP;
@@ -162,7 +163,7 @@ impl LaneWriter {
         }
     }
 
-    /// The lanes, after the last stream.
+    /// Ends the block after its last stream, and returns the lanes.
     pub(crate) fn finish(&mut self) -> [&[u8]; LANES] {
         for lane in 0..LANES {
             let (bits, count) = self.bits[lane];
@@ -174,7 +175,7 @@ impl LaneWriter {
         std::array::from_fn(|lane| &self.lanes[lane][..self.len[lane]])
     }
 
-    /// Bytes on the heap.
+    /// Returns the bytes on the heap.
     pub(crate) fn heap_bytes(&self) -> usize {
         self.lanes.iter().map(Vec::capacity).sum()
     }
@@ -185,7 +186,7 @@ mod tests {
     use super::*;
     use crate::huffman::{fill_decoding, fill_encoding};
 
-    /// Several streams of every length modulo the lanes come back, with codes of all lengths.
+    /// Streams of every length modulo the number of lanes come back, with codes of all lengths.
     #[test]
     fn decode_encoded_streams_comes_back() {
         let mut lengths = [9; 256];

@@ -1,4 +1,4 @@
-//! The numbers of FORMAT.md.
+//! The constants and number encodings of FORMAT.md.
 
 use zpool_core::compress::CodecError;
 
@@ -13,7 +13,7 @@ pub(crate) const FEW_LITERALS: usize = 8;
 pub(crate) enum OffsetKind {
     /// The offset of the token before.
     Repeat = 0,
-    /// One byte, in words of 8 bytes: 8, 16, ... 2048.
+    /// One byte, which counts words of 8 bytes: 8, 16, ... 2048.
     Words = 1,
     /// One byte: 8 to 263.
     Near = 2,
@@ -25,7 +25,7 @@ impl OffsetKind {
     pub(crate) const ALL: [OffsetKind; 4] =
         [OffsetKind::Repeat, OffsetKind::Words, OffsetKind::Near, OffsetKind::Far];
 
-    /// The kind of an offset, and what is written for it.
+    /// Returns the kind of an offset, and the number that is written for it.
     #[inline(always)]
     pub(crate) fn of(offset: usize, last: usize) -> (OffsetKind, u32) {
         if offset == last {
@@ -39,7 +39,7 @@ impl OffsetKind {
         }
     }
 
-    /// Bytes that an offset takes in a block of this length.
+    /// Returns the bytes that an offset of this kind takes in a block of this length.
     #[inline(always)]
     pub(crate) fn bytes(self, block_len: usize) -> usize {
         match self {
@@ -50,16 +50,16 @@ impl OffsetKind {
     }
 }
 
-/// Bytes of an offset of kind [`OffsetKind::Far`].
+/// Returns the bytes of an offset of kind [`OffsetKind::Far`].
 #[inline(always)]
 pub(crate) fn far_bytes(block_len: usize) -> usize {
     if block_len <= 1 << 16 { 2 } else { 3 }
 }
 
-/// The farthest that an offset reaches back.
+/// The largest offset.
 pub(crate) const MAX_OFFSET: usize = (1 << 24) - 1 + MIN_OFFSET;
 
-/// The nearest: so that a match can be copied by words of 8 bytes, whatever it is.
+/// The smallest offset. With this minimum, any match can be copied by words of 8 bytes.
 pub(crate) const MIN_OFFSET: usize = 8;
 
 /// The unit of [`OffsetKind::Words`].
@@ -76,21 +76,22 @@ pub(crate) const FIRST_CELL: usize = BOTH + OffsetKind::ALL.len();
 /// Entries of the codebook.
 pub(crate) const MAX_CELLS: usize = 256 - FIRST_CELL;
 
-/// Bounds of an entry of the codebook: it has fewer literals and a shorter match.
+/// Exclusive bounds of an entry of the codebook: its literals and its match are fewer than these.
 pub(crate) const CELL_LITERALS: usize = 16;
 pub(crate) const CELL_MATCH: usize = MIN_MATCH + 128;
 
-/// The streams, by their place in lists of four.
+/// The streams, by their index in lists of four.
 pub(crate) const LITERALS: usize = 0;
 pub(crate) const TOKENS: usize = 1;
 pub(crate) const OFFSETS: usize = 2;
 pub(crate) const EXTENSIONS: usize = 3;
-/// The order of those that are not coded. Each is read a little beyond its end, but for the tokens.
+/// The order of the plain streams. All but the tokens, which come last, may be read a little beyond
+/// their end.
 pub(crate) const PLAIN_ORDER: [usize; 4] = [LITERALS, OFFSETS, EXTENSIONS, TOKENS];
 
-/// Tables of each stream. Of those of the literals, the second half is for xored ones.
+/// The number of tables of each stream. The second half of those for literals is for xored ones.
 pub(crate) const TABLES: [usize; 4] = [16, 4, 4, 4];
-/// The first table of each stream in the list of all.
+/// The index of each stream's first table in the list of all tables.
 pub(crate) const FIRST_TABLE: [usize; 4] = [0, 16, 20, 24];
 pub(crate) const ALL_TABLES: usize = 28;
 /// The first table for xored literals.
@@ -98,10 +99,10 @@ pub(crate) const FIRST_XORED: usize = 8;
 /// The bit at which each stream's table begins in the two bytes that name them.
 pub(crate) const TABLE_SHIFT: [u32; 4] = [0, 4, 6, 8];
 
-/// Bit streams that coded symbols go to, one after the other.
+/// The number of bit streams to which coded symbols go in turn.
 pub(crate) const LANES: usize = 4;
 
-/// The most bytes that a stream has in a block of this length.
+/// Returns the most bytes that a stream has in a block of this length.
 pub(crate) fn most(stream: usize, block_len: usize) -> usize {
     match stream {
         LITERALS => block_len,
@@ -110,14 +111,14 @@ pub(crate) fn most(stream: usize, block_len: usize) -> usize {
     }
 }
 
-/// Bytes that a block of literals takes in addition to them.
+/// Bytes that a block of literals alone takes beyond the literals.
 pub(crate) const LITERAL_OVERHEAD: usize = 4;
 
 /// Numbers below this take one byte, those below [`LONG`] two, the others five.
 const SHORT: usize = 192;
 const LONG: usize = SHORT + ((255 - SHORT) << 8);
 
-/// The bytes of a number, and how many of them count.
+/// Returns the bytes of a number, and how many of them count.
 #[inline]
 pub(crate) fn number(value: usize) -> ([u8; 5], usize) {
     if value < SHORT {
@@ -131,7 +132,7 @@ pub(crate) fn number(value: usize) -> ([u8; 5], usize) {
     }
 }
 
-/// Reads a number at `*at` and moves behind it.
+/// Reads the number at `*at` and advances `*at` past it.
 #[inline]
 pub(crate) fn read_number(bytes: &[u8], at: &mut usize) -> Result<usize, CodecError> {
     let rest = bytes.get(*at..).ok_or(CodecError::Corrupt)?;
@@ -147,12 +148,12 @@ pub(crate) fn read_number(bytes: &[u8], at: &mut usize) -> Result<usize, CodecEr
     Ok(value)
 }
 
-/// A signed number as an unsigned one: 0, -1, 1, -2, ...
+/// Maps a signed number to an unsigned one, in the order 0, -1, 1, -2, ...
 pub(crate) fn fold(value: isize) -> usize {
     ((value << 1) ^ (value >> (isize::BITS - 1))).cast_unsigned()
 }
 
-/// The inverse of [`fold`].
+/// Returns the inverse of [`fold`].
 pub(crate) fn unfold(value: usize) -> isize {
     (value >> 1).cast_signed() ^ -((value & 1).cast_signed())
 }

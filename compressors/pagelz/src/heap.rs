@@ -1,4 +1,4 @@
-//! Memory that may be refused.
+//! Allocations that may fail.
 
 use zpool_core::compress::CodecError;
 

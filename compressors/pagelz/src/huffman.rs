@@ -1,9 +1,10 @@
 //! Prefix codes of at most [`MAX_BITS`] bits over bytes.
 //!
-//! Canonical: shorter codes first, equal ones by symbol. Bit streams begin with the low bit of each
-//! byte, so a code is written with its first bit lowest.
+//! The codes are canonical: shorter codes come first, and codes of equal length are in the order of
+//! their symbols. Bit streams begin with the low bit of each byte, so a code is written with its
+//! first bit lowest.
 
-/// The longest code. Decoding looks this many bits up at once.
+/// The longest code in bits. Decoding looks up this many bits at once.
 pub(crate) const MAX_BITS: u32 = 10;
 
 /// Entries of a decoding table.
@@ -12,7 +13,8 @@ pub(crate) const TABLE: usize = 1 << MAX_BITS;
 /// The length of each symbol's code. Every symbol has one.
 pub(crate) type Lengths = [u8; 256];
 
-/// Returns whether these are the lengths of a complete code, in which all bits decode to symbols.
+/// Returns whether these are the lengths of a complete code, by which any sequence of bits decodes
+/// to symbols.
 pub(crate) fn is_complete(lengths: &Lengths) -> bool {
     let possible = |&length: &u8| (1..=MAX_BITS).contains(&u32::from(length));
     lengths.iter().all(possible)
@@ -34,8 +36,8 @@ pub(crate) fn for_each_code(lengths: &Lengths, mut with: impl FnMut(u8, u16, u32
     }
 }
 
-/// Fills a decoding table: for each [`MAX_BITS`] bits the symbol, shifted by 8, and its code's
-/// length.
+/// Fills a decoding table. It has, for each value of [`MAX_BITS`] bits, the symbol shifted left by
+/// 8 and its code's length.
 pub(crate) fn fill_decoding(lengths: &Lengths, table: &mut [u16; TABLE]) {
     for_each_code(lengths, |symbol, code, length| {
         let entry = u16::from(symbol) << 8 | length as u16;
@@ -45,7 +47,8 @@ pub(crate) fn fill_decoding(lengths: &Lengths, table: &mut [u16; TABLE]) {
     });
 }
 
-/// Fills an encoding table: for each symbol its code, and its length shifted by 16.
+/// Fills an encoding table. It has, for each symbol, its code and the code's length shifted left by
+/// 16.
 pub(crate) fn fill_encoding(lengths: &Lengths, table: &mut [u32; 256]) {
     for_each_code(lengths, |symbol, code, length| {
         table[usize::from(symbol)] = u32::from(code) | length << 16;
@@ -56,9 +59,10 @@ pub(crate) fn fill_encoding(lengths: &Lengths, table: &mut [u32; 256]) {
 mod tests {
     use super::*;
 
-    /// Lengths 1 to 9 once, and 254 symbols cannot be: a code that is as uneven as it can be.
+    /// Returns the lengths of a very uneven complete code. (Lengths 1 to 9 once each would leave
+    /// too few codes for the other symbols.)
     fn uneven() -> Lengths {
-        // One of 1 bit; 255 share the other half: 2^9 places of 10 bits.
+        // One symbol has 1 bit. The other 255 share the other half, which has 2^9 codes of 10 bits.
         let mut lengths = [9; 256];
         lengths[0] = 1;
         lengths[255] = 8;

@@ -1,4 +1,4 @@
-//! Whether a model of one's own pays, judged on blocks that it was not trained on.
+//! Judges whether a trained model pays, on blocks that it was not trained on.
 //!
 //! ```text
 //!   blocks   | run 0 | run 1 | run 2 | ...     runs of neighbours, because neighbours are alike
@@ -18,9 +18,10 @@ use crate::train::{MIN_SAMPLES, train};
 
 /// Neighbouring blocks that go to the same side.
 const RUN_BLOCKS: usize = 64;
-/// Enough to judge by.
+/// More blocks do not make the judgement better.
 const MAX_JUDGED_BLOCKS: usize = 8192;
-/// The shortest of this number of times counts: what interrupts one makes it longer, never shorter.
+/// Each batch is timed this often, and the shortest time counts, since interruptions only make a
+/// time longer.
 const ROUNDS: usize = 5;
 /// Blocks that are timed together.
 const BATCH: usize = 32;
@@ -29,7 +30,7 @@ const BATCH: usize = 32;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Trained {
-    /// Its bytes: a file for `model=`, or for [`PagelzCompressor::with_model`].
+    /// The bytes of the model, for a file for `model=` or for [`PagelzCompressor::with_model`].
     pub model: Vec<u8>,
     /// Its effect on blocks that it was not trained on.
     pub verdict: Verdict,
@@ -43,31 +44,31 @@ pub struct Verdict {
     pub level: u8,
     /// Blocks it was trained on.
     pub trained_blocks: usize,
-    /// Other blocks, which it was judged on.
+    /// Other blocks, on which it was judged.
     pub judged_blocks: usize,
-    /// Cost of the judged blocks with the generic model.
+    /// The cost of the judged blocks with the generic model.
     pub generic: Cost,
-    /// Cost with this one.
+    /// Their cost with this model.
     pub own: Cost,
 }
 
-/// Cost of keeping all judged blocks.
+/// The cost of keeping all judged blocks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Cost {
-    /// Bytes of the compressed forms; a block that does not shrink counts as itself.
+    /// Bytes of the compressed forms. A block that does not shrink counts in full.
     pub bytes: usize,
     /// Time to decompress them.
     pub decompression: Duration,
 }
 
 impl Verdict {
-    /// Bytes with this model over those with the generic one.
+    /// Returns the bytes with this model over those with the generic one.
     pub fn bytes_ratio(&self) -> f64 {
         self.own.bytes as f64 / self.generic.bytes.max(1) as f64
     }
 
-    /// Time to decompress with this model over that with the generic one.
+    /// Returns the time to decompress with this model over that with the generic one.
     pub fn decompression_ratio(&self) -> f64 {
         let seconds = |cost: &Cost| cost.decompression.as_secs_f64().max(1e-9);
         seconds(&self.own) / seconds(&self.generic)
@@ -93,24 +94,24 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Why there is no model.
+/// The reason why there is no model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TrainError {
-    /// There are too few blocks, of one half or of both.
+    /// There are too few blocks in one half or in both.
     TooFewSamples {
-        /// Those that can be used.
+        /// The number of blocks that can be used.
         samples: usize,
-        /// How many there must be.
+        /// The number of blocks that is needed.
         needed: usize,
     },
-    /// Every block of one half equals one of the other: there is none to judge by.
+    /// Every block of the second half equals one of the first, so none is left to judge on.
     NothingToJudge,
-    /// No memory.
+    /// There is no memory.
     OutOfMemory,
-    /// The model does not pay, with what it does.
+    /// The model does not pay; this is its verdict.
     Refused(Verdict),
-    /// The level or the model is none.
+    /// The level or the model is invalid.
     Bad(CreateError),
     /// The codec failed.
     Codec(CodecError),
@@ -156,13 +157,13 @@ impl From<CreateError> for TrainError {
 /// Trains a model on one half of `blocks`, judges it at `level` on the other, and returns it if it
 /// [pays](Verdict::pays).
 ///
-/// The halves are the same for the same blocks, and so is the model; the times are measured.
-/// Same-filled blocks are left out, since a store does not compress them, and so are blocks of the
-/// second half that equal one of the first. Takes seconds.
+/// Equal blocks lead to equal halves and an equal model, but the times are measured. Same-filled
+/// blocks are left out, since a store does not compress them, and so are blocks of the second half
+/// that equal one of the first. Takes seconds.
 ///
 /// # Errors
 ///
-/// [`TrainError`]; with the verdict if the model does not pay.
+/// [`TrainError`], with the verdict if the model does not pay.
 pub fn train_and_judge<S: AsRef<[u8]>>(blocks: &[S], level: u8) -> Result<Trained, TrainError> {
     might_block("training a model");
     let usable: Vec<&[u8]> =
@@ -189,8 +190,8 @@ pub fn train_and_judge<S: AsRef<[u8]>>(blocks: &[S], level: u8) -> Result<Traine
 ///
 /// # Errors
 ///
-/// [`TrainError::NothingToJudge`] if there is no block; [`TrainError::Bad`] if the level or the
-/// model is none.
+/// [`TrainError::NothingToJudge`] if there is no block. [`TrainError::Bad`] if the level or the
+/// model is invalid.
 pub fn judge(model: &[u8], blocks: &[&[u8]], level: u8) -> Result<Verdict, TrainError> {
     let step = blocks.len().div_ceil(MAX_JUDGED_BLOCKS).max(1);
     let blocks: Vec<&[u8]> = blocks.iter().copied().step_by(step).collect();
@@ -210,7 +211,7 @@ pub fn judge(model: &[u8], blocks: &[&[u8]], level: u8) -> Result<Verdict, Train
     })
 }
 
-/// Blocks, compressed.
+/// Compressed blocks, with the codec that reads them.
 struct Kept {
     codec: PagelzCompressor,
     /// `None` where a block does not shrink.
@@ -236,8 +237,8 @@ impl Kept {
     }
 }
 
-/// Time to decompress all blocks with one and with the other. Each batch of blocks is timed several
-/// times, in turns.
+/// Returns the times to decompress all blocks with one codec and with the other. Each batch of
+/// blocks is timed several times, with the codecs in alternation.
 fn shortest_times(kept: [&Kept; 2], blocks: &[&[u8]]) -> Result<[Duration; 2], TrainError> {
     let mut contexts = Vec::new();
     for kept in kept {
@@ -268,7 +269,7 @@ fn shortest_times(kept: [&Kept; 2], blocks: &[&[u8]]) -> Result<[Duration; 2], T
     Ok(sums)
 }
 
-/// As a store does not compress it.
+/// Returns whether the block repeats 8 bytes: a store keeps it without compressing it.
 fn is_same_filled(block: &[u8]) -> bool {
     block.len() <= 8 || block[8..] == block[..block.len() - 8]
 }

@@ -1,18 +1,19 @@
-//! Code lengths for known counts.
+//! Computes code lengths for known counts.
 
 use crate::huffman::{Lengths, MAX_BITS};
 
-/// A symbol, or several that get one more bit together.
+/// A symbol, or several symbols that together get one more bit.
 #[derive(Clone)]
 struct Package {
     weight: u64,
     symbols: Vec<u8>,
 }
 
-/// The lengths with which symbols of these weights take the fewest bits, none over [`MAX_BITS`]: by
-/// the package-merge algorithm (Larmore and Hirschberg 1990).
+/// Returns the lengths, none over [`MAX_BITS`], with which symbols of these weights take the fewest
+/// bits, by the package-merge algorithm (Larmore and Hirschberg 1990).
 ///
-/// A symbol of weight 0 gets a code as well: what a model was not trained on has to be coded, too.
+/// A symbol of weight 0 gets a code as well, because a model also has to code what it was not
+/// trained on.
 pub(crate) fn shortest(weights: &[u64; 256]) -> Lengths {
     let mut symbols: Vec<Package> = (0..=u8::MAX)
         .map(|symbol| Package { weight: weights[usize::from(symbol)], symbols: vec![symbol] })

@@ -13,14 +13,14 @@
 //! ```
 //!
 //! In memory pages most matches repeat the last offset or go back a small multiple of 8 bytes. So
-//! an offset takes one byte, or none; and a sequence takes one byte where a codebook has it.
+//! an offset takes one byte, or none; and a sequence takes one byte if a codebook has it.
 //!
 //! # The nouns
 //!
-//! - A *sequence* is some literals and a match; a *token* stands for one.
+//! - A *sequence* is some literals and a match; a *token* stands for a sequence.
 //! - A *model* is a codebook of sequences and the tables that streams are coded with. A generic one
-//!   comes with the crate; [`train`] makes one of blocks like those that will be stored, and
-//!   [`train_and_judge`] says whether it pays on others.
+//!   comes with the crate; [`train`] makes one from blocks like those that will be stored, and
+//!   [`train_and_judge`] says whether it pays on other blocks.
 //! - [`PagelzDriver`] makes the codec under the name `pagelz`, with the parameters `level` and
 //!   `model`; [`PagelzCompressor`] is the codec.
 //!
@@ -55,7 +55,7 @@
 //!
 //! # Features
 //!
-//! - `safe`: no unsafe code at all. Loads take longer; the bytes are the same.
+//! - `safe`: no unsafe code at all. Loads take longer, and the compressed bytes are the same.
 //!
 //! # Where to read next
 //!

@@ -1,34 +1,35 @@
-//! Finds what repeats in a block.
+//! Finds matches in a block.
 //!
-//! Greedy. At each position two candidates are looked at: the place where a hash of the next bytes
-//! was seen last, and the last offset again. The second is looked for at five positions at once,
-//! because in memory pages most matches repeat the last offset.
+//! The search is greedy. At each position it tries two candidates: the place where a hash of the
+//! next bytes was seen last, and the last offset again. It tries the second one at five positions
+//! at once, because in memory pages most matches repeat the last offset.
 
 use zpool_core::compress::CodecError;
 
 use crate::format::{FIRST_OFFSET, MAX_OFFSET, MIN_OFFSET};
 use crate::heap::zeroed;
 
-/// Bits of the hash for blocks of a page, and for longer ones.
+/// Bits of the hash for blocks of up to a page, and for longer ones.
 const PAGE_BITS: u32 = 12;
 const LONG_BITS: u32 = 13;
-/// Up to here a block is hashed as a page is.
+/// Blocks of up to this length are hashed as a page is.
 const PAGE: usize = 4096;
 
-/// After `2^PATIENCE` positions in vain one in two is left out, then two in three, and so on.
+/// After `2^PATIENCE` positions without a match, every second position is skipped, then two in
+/// three, and so on.
 const PATIENCE: u32 = 5;
 
-/// Positions of what was seen before, by hash.
+/// The positions of bytes that were seen before, by their hash.
 #[derive(Debug)]
 pub(crate) struct Matcher {
-    /// For blocks that 16 bits give each position of.
+    /// For blocks whose positions fit 16 bits.
     small: Vec<u16>,
-    /// For longer ones; empty until one comes.
+    /// For longer blocks; empty until one comes.
     large: Vec<u32>,
 }
 
 impl Matcher {
-    /// One for blocks of up to this many bytes.
+    /// Makes a matcher for blocks of up to this many bytes.
     pub(crate) fn new(max_block_len: usize) -> Result<Matcher, CodecError> {
         let mut matcher = Matcher { small: Vec::new(), large: Vec::new() };
         matcher.reserve(max_block_len)?;
@@ -45,8 +46,9 @@ impl Matcher {
         Ok(())
     }
 
-    /// Calls `with` for each match, in order: where the literals before it begin, how many they
-    /// are, its offset and its length. Returns where the literals behind the last match begin.
+    /// Calls `with` for each match, in order, with the position and the number of the literals
+    /// before it, its offset and its length. Returns the position of the literals after the last
+    /// match.
     ///
     /// # Errors
     ///
@@ -65,7 +67,7 @@ impl Matcher {
         })
     }
 
-    /// Bytes on the heap.
+    /// Returns the bytes on the heap.
     pub(crate) fn heap_bytes(&self) -> usize {
         self.small.capacity() * size_of::<u16>() + self.large.capacity() * size_of::<u32>()
     }
@@ -75,7 +77,7 @@ fn bits(block_len: usize) -> u32 {
     if block_len <= PAGE { PAGE_BITS } else { LONG_BITS }
 }
 
-/// A position, as a table keeps it.
+/// A position in the form in which a table keeps it.
 trait HashSlot: Copy {
     const ZERO: Self;
     fn of(position: usize) -> Self;
@@ -106,10 +108,10 @@ impl HashSlot for u32 {
     }
 }
 
-/// A match is looked for that has at least this many bytes. The format has shorter ones, but they
-/// save less than a sequence costs.
+/// The shortest match that is searched for. The format allows shorter ones, but they save less than
+/// a sequence costs.
 const SHORTEST: usize = 5;
-/// As many bytes of a word.
+/// The mask of [`SHORTEST`] bytes of a word.
 const FIVE: u64 = 0xFF_FFFF_FFFF;
 
 /// Hashes the first five bytes.
@@ -119,14 +121,14 @@ fn hash<const BITS: u32>(word: u64) -> usize {
     ((word << 24).wrapping_mul(ODD) >> (u64::BITS - BITS)) as usize
 }
 
-/// Eight bytes at a position.
+/// Returns the eight bytes at a position.
 #[inline(always)]
 fn word(block: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(block[at..at + 8].try_into().expect("eight bytes"))
 }
 
-/// Marks where five zero bytes begin in a word of eight. The lowest bit set is at the first such
-/// place; bits above it mean nothing.
+/// Returns marks of where five zero bytes begin in a word of eight. The lowest bit set is in the
+/// first such byte; bits above it mean nothing.
 #[inline(always)]
 fn five_zeros(difference: u64) -> u32 {
     let pairs = difference | difference >> 8;
@@ -146,13 +148,13 @@ fn find<E: HashSlot, const BITS: u32>(
     while position < limit {
         let here = word(block, position);
         let slot = &mut table[hash::<BITS>(here)];
-        // What was seen nearer is a run of something short: it repeats after 8 bytes, too, or soon
-        // will.
+        // A nearer candidate means a run of a short pattern, which also repeats after 8 bytes, or
+        // soon will.
         let candidate = slot.get().min(position - MIN_OFFSET);
         *slot = E::of(position);
         let repeats = five_zeros(here ^ word(block, position - last));
         let difference = here ^ word(block, candidate);
-        // An entry that was never set says 0, and is compared like any other.
+        // An entry that was never set is 0, and is compared like any other.
         let hit = (difference & FIVE == 0) & (position - candidate <= MAX_OFFSET);
         if !hit && repeats == 0 {
             position += 1 + ((position - anchor) >> PATIENCE);
@@ -176,7 +178,8 @@ fn find<E: HashSlot, const BITS: u32>(
     anchor
 }
 
-/// How many bytes, up to eight, are equal before two positions, of which the second comes first.
+/// Returns how many bytes, up to eight, are equal before two positions. `candidate` is the lower
+/// one.
 #[inline(always)]
 fn equal_before(block: &[u8], position: usize, candidate: usize) -> usize {
     if candidate < 8 {
@@ -186,7 +189,7 @@ fn equal_before(block: &[u8], position: usize, candidate: usize) -> usize {
     (difference.leading_zeros() / 8) as usize
 }
 
-/// Returns the place at which bytes cease to equal those `offset` before them.
+/// Returns the first position from `at` on whose byte differs from the one `offset` before it.
 #[inline(always)]
 fn equal_until(block: &[u8], mut at: usize, offset: usize) -> usize {
     while at + 8 <= block.len() {
@@ -206,7 +209,7 @@ fn equal_until(block: &[u8], mut at: usize, offset: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// Matches are real and in order, and all other bytes are literals.
+    /// Checks that matches are real and in order, and that all other bytes are literals.
     fn check(block: &[u8]) -> Vec<(usize, usize)> {
         let (mut at, mut found) = (0, Vec::new());
         let mut matcher = Matcher::new(block.len()).unwrap();

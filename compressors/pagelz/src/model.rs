@@ -13,10 +13,10 @@ use crate::huffman::{Lengths, is_complete};
 /// The first bytes of a model's file.
 const MAGIC: [u8; 8] = *b"PLZMODL1";
 
-/// The model that comes with this crate. `examples/train.rs` says how it is made.
+/// The bytes of the model that comes with this crate. `examples/train.rs` says how it is made.
 const GENERIC: &[u8] = include_bytes!("generic.model");
 
-/// An entry of the codebook: what one token stands for.
+/// An entry of the codebook: the sequence that one token stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct TokenCell {
     pub(crate) kind: OffsetKind,
@@ -36,12 +36,12 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// The model that comes with this crate.
+    /// Returns the model that comes with this crate.
     pub(crate) fn generic() -> Model {
         Model::from_bytes(GENERIC).expect("a test checks it")
     }
 
-    /// Reads a model; `None` if the bytes are none.
+    /// Reads a model. Returns `None` if the bytes are not a model.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Model> {
         let (&cells, rest) = bytes.strip_prefix(&MAGIC)?.split_first()?;
         let (cell_bytes, lengths) = rest.split_at_checked(2 * usize::from(cells))?;
@@ -69,7 +69,7 @@ impl Model {
         Some(Model { cells, lengths })
     }
 
-    /// The bytes that [`from_bytes`](Self::from_bytes) reads.
+    /// Returns the bytes that [`from_bytes`](Self::from_bytes) reads.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         bytes.push(self.cells.len() as u8);
@@ -84,12 +84,12 @@ impl Model {
     }
 }
 
-/// Bytes of a model's file at most.
+/// The most bytes of a model's file.
 pub(crate) const MAX_BYTES: usize = MAGIC.len() + 1 + 2 * MAX_CELLS + ALL_TABLES * 128;
 
 const _: () = assert!(CELL_LITERALS == 16, "the literals of a cell take a nibble");
 
-/// Why a model cannot be used, for the parameter `model`.
+/// Makes the error of a bad value of the parameter `model`.
 pub(crate) fn bad_model(value: &str, expected: &str) -> CreateError {
     CreateError::BadValue {
         name: "model".to_owned(),
@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(Model::from_bytes(&[&good[..], &[0]].concat()), None);
         let first_cell = MAGIC.len() + 1;
         let first_table = first_cell + 2 * usize::from(good[MAGIC.len()]);
-        // Not the magic; a kind that does not exist; a match too long; the second cell twice; an
+        // A wrong magic number, a kind that does not exist, a match that is too long, and an
         // incomplete code.
         for (at, value) in [(0, b'Q'), (first_cell, 0x40), (first_cell + 1, 128), (first_table, 0)]
         {

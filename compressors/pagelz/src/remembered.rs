@@ -1,4 +1,4 @@
-//! Models by the hash of their contents, and how they are found.
+//! Models that this process finds by the hash of their contents, or in files.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
@@ -11,17 +11,17 @@ use zpool_core::internal::sync::Mutex;
 
 use crate::model::{MAX_BYTES, Model, bad_model};
 
-/// The beginning of a remembered model's name.
+/// The prefix of a remembered model's name.
 pub(crate) const PREFIX: &str = "fnv64:";
 
 static REMEMBERED: Mutex<BTreeMap<String, Arc<[u8]>>> = Mutex::new(BTreeMap::new());
 
-/// Keeps a model for the life of the process, so that specs can name it. Returns its name, for
-/// `pagelz(model=NAME)`; it depends on the bytes alone.
+/// Keeps a model until it is [forgotten](forget) or the process ends, so that specs can name it.
+/// Returns its name, for `pagelz(model=NAME)`, which depends on the bytes alone.
 ///
 /// # Errors
 ///
-/// [`CreateError::BadValue`] if the bytes are no model.
+/// [`CreateError::BadValue`] if the bytes are not a model.
 pub fn remember(model: &[u8]) -> Result<String, CreateError> {
     if Model::from_bytes(model).is_none() {
         return Err(bad_model("(bytes)", "a model"));
@@ -31,35 +31,35 @@ pub fn remember(model: &[u8]) -> Result<String, CreateError> {
     Ok(name)
 }
 
-/// Forgets a model by its name; false if there is none. Codecs that use it are not touched.
+/// Forgets a model by its name. Returns whether there was one. Codecs that use it keep it.
 pub fn forget(name: &str) -> bool {
     REMEMBERED.lock().remove(name).is_some()
 }
 
-/// The name of a model with these bytes.
+/// Returns the name of a model with these bytes.
 pub(crate) fn name_of(bytes: &[u8]) -> String {
     format!("{PREFIX}{:016x}", fnv64(bytes))
 }
 
-/// The bytes of a model by its name.
+/// Returns the bytes of a model by its name.
 pub(crate) fn find(name: &str) -> Result<Arc<[u8]>, CreateError> {
     let found = REMEMBERED.lock().get(name).cloned();
     found.ok_or_else(|| bad_model(name, "a model that this process remembers, or a file"))
 }
 
-/// FNV-1a. It identifies models and does not protect them.
+/// Returns the FNV-1a hash, which identifies models but gives no protection against forgery.
 fn fnv64(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
     })
 }
 
-/// Reads a model's bytes, and at most one more than the longest has.
+/// Reads a model's bytes, and at most one byte more than the longest model has.
 ///
-/// A codec is opened while other switchers wait, so this must not wait without bound: only a
-/// regular file is read.
+/// A codec is opened while other switches wait, so this must not wait without bound, and reads only
+/// a regular file.
 pub(crate) fn read(path: &Path) -> io::Result<Arc<[u8]>> {
-    // Before it is opened, because opening a pipe waits for its writer.
+    // Checked before opening, because opening a pipe waits for its writer.
     regular(&fs::metadata(path)?)?;
     let file = File::open(path)?;
     regular(&file.metadata()?)?;

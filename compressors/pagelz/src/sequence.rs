@@ -1,26 +1,27 @@
-//! One sequence at a time, with every access checked: for those that the copy loop leaves.
+//! Decodes one sequence at a time, with every access checked, for the sequences that the copy loop
+//! leaves.
 
 use zpool_core::compress::CodecError;
 
 use crate::format::{BOTH, FIRST_CELL, FIRST_OFFSET, MIN_MATCH, WORD, read_number};
 use crate::tables::TokenEntry;
 
-/// A stream, and what can be read behind it without harm.
+/// A stream, with the bytes after it that may be read as well.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stream<'a> {
-    /// Begins with the stream.
+    /// The stream, and further bytes.
     pub(crate) readable: &'a [u8],
     pub(crate) len: usize,
 }
 
 impl<'a> Stream<'a> {
-    /// The first `len` bytes of `readable`, which has as many.
+    /// Wraps the first `len` bytes of `readable`, which has at least as many.
     pub(crate) fn new(readable: &'a [u8], len: usize) -> Stream<'a> {
         debug_assert!(len <= readable.len());
         Stream { readable, len }
     }
 
-    /// The stream alone.
+    /// Returns the stream alone.
     #[inline]
     fn bytes(&self) -> &'a [u8] {
         &self.readable[..self.len]
@@ -36,7 +37,7 @@ pub(crate) struct EncodedStreams<'a> {
     pub(crate) literals: Stream<'a>,
 }
 
-/// How far each has come.
+/// The positions of a decoder in the block and in its streams.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DecodePosition {
     pub(crate) block: usize,
@@ -46,23 +47,24 @@ pub(crate) struct DecodePosition {
     pub(crate) extension: usize,
     /// The offset in force.
     pub(crate) distance: usize,
-    /// Literals and extensions that no token ahead has a claim to by its entry: those of tokens
-    /// with both numbers among the extensions, and the literals behind the last token.
+    /// Literals and extensions that the entries of the remaining tokens do not claim: those of
+    /// tokens with both numbers among the extensions, and the literals after the last token.
     pub(crate) free_literals: usize,
     pub(crate) free_extensions: usize,
 }
 
 impl DecodePosition {
-    /// The beginning of a block. From here on each token finds what its entry says that it takes.
+    /// Returns the beginning of a block, after checking that each token finds the bytes that its
+    /// entry claims.
     ///
     /// # Errors
     ///
-    /// [`CodecError::Corrupt`] if it would not.
+    /// [`CodecError::Corrupt`] if one does not.
     pub(crate) fn start(
         needs: &[Needs; 256],
         streams: &EncodedStreams<'_>,
     ) -> Result<DecodePosition, CodecError> {
-        // In parts, so that no sum overflows.
+        // Summed in parts, so that no sum overflows.
         let (mut literals, mut offsets, mut extensions) = (0, 0, 0);
         for part in streams.tokens.chunks(Needs::MOST) {
             let sum = part.iter().fold(0, |sum, &token| sum + needs[usize::from(token)].0);
@@ -89,12 +91,13 @@ impl DecodePosition {
     }
 }
 
-/// Literals, bytes of offsets and extensions that a token takes by its entry, 16 bits each.
+/// The numbers of literals, bytes of offsets and extensions that a token takes by its entry, 16
+/// bits each.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Needs(u64);
 
 impl Needs {
-    /// Tokens whose needs can be added up.
+    /// The most tokens whose needs can be added up.
     const MOST: usize = 4096;
 
     pub(crate) fn of(entry: &TokenEntry) -> Needs {
@@ -109,7 +112,8 @@ const _: () = assert!(Needs::MOST * 15 < 1 << 16, "a token has at most 15 litera
 ///
 /// # Errors
 ///
-/// [`CodecError::Corrupt`] if a stream or the block is too short for it, or the offset too far.
+/// [`CodecError::Corrupt`] if a stream or the block is too short for it, or if the offset is too
+/// large.
 #[inline(never)]
 pub(crate) fn careful<const XORED: bool>(
     token: u8,
@@ -137,7 +141,7 @@ pub(crate) fn careful<const XORED: bool>(
     Ok(at)
 }
 
-/// The numbers of literals and of match bytes.
+/// Returns the numbers of literals and of match bytes.
 #[inline]
 fn lengths(
     token: u8,
@@ -169,7 +173,7 @@ fn lengths(
     Ok((literals, entry.base as usize - literals + more))
 }
 
-/// The next `count` bytes of a stream.
+/// Takes the next `count` bytes of a stream.
 #[inline]
 fn take<'a>(stream: &Stream<'a>, at: &mut usize, count: usize) -> Result<&'a [u8], CodecError> {
     let rest = stream.bytes().get(*at..).ok_or(CodecError::Corrupt)?;
@@ -196,7 +200,7 @@ fn put_literals<const XORED: bool>(
     Ok(())
 }
 
-/// Decodes what is behind the last token: literals to the end of the block.
+/// Decodes what follows the last token: literals to the end of the block.
 ///
 /// # Errors
 ///
@@ -216,10 +220,10 @@ pub(crate) fn finish<const XORED: bool>(
     put_literals::<XORED>(literals, at.block, at.distance, block)
 }
 
-/// From this offset on, bytes are moved by as many at once.
+/// With at least this offset, bytes are copied by this many at once.
 const FAR: usize = 32;
 
-/// Fills what is behind the first `offset` bytes with repetitions of them.
+/// Fills the bytes after the first `offset` ones with repetitions of those.
 #[inline]
 fn repeat(bytes: &mut [u8], offset: usize) {
     let length = bytes.len() - offset;

@@ -1,4 +1,4 @@
-//! The streams of a block: literals, tokens, offsets and extensions.
+//! Splits a block into its streams: literals, tokens, offsets and extensions.
 
 use zpool_core::compress::CodecError;
 
@@ -10,25 +10,25 @@ use crate::heap::zeroed;
 use crate::matcher::Matcher;
 use crate::tables::{Tables, place};
 
-/// Literals of up to this many are copied at once.
+/// Up to this many literals are copied at once.
 const STEP: usize = 16;
 
-/// Room behind each stream, so that its last bytes are written as all others.
+/// Room after each stream, so that its last bytes are written like all others.
 const SPARE: usize = 32;
 
 /// The streams of one block, and room for those of the largest.
 #[derive(Debug)]
 pub(crate) struct Streams {
     bytes: [Vec<u8>; 4],
-    /// The literals, each xored with the byte that the offset in force reaches. Empty where no
-    /// stream is coded.
+    /// The literals, each xored with the byte that the current offset reaches. Empty if no stream
+    /// is coded.
     xored: Vec<u8>,
     len: [usize; 4],
     max_block_len: usize,
 }
 
 impl Streams {
-    /// Room for blocks of this length. `xored` if literals will be coded.
+    /// Makes room for blocks of this length. `xored` means that literals will be coded.
     pub(crate) fn new(max_block_len: usize, xored: bool) -> Result<Streams, CodecError> {
         let mut bytes = [const { Vec::new() }; 4];
         for (stream, place) in bytes.iter_mut().enumerate() {
@@ -38,13 +38,13 @@ impl Streams {
         Ok(Streams { bytes, xored, len: [0; 4], max_block_len })
     }
 
-    /// A stream of the block.
+    /// Returns a stream of the block.
     #[inline]
     pub(crate) fn get(&self, stream: usize) -> &[u8] {
         &self.bytes[stream][..self.len[stream]]
     }
 
-    /// The literals, xored.
+    /// Returns the xored literals.
     #[inline]
     pub(crate) fn xored(&self) -> &[u8] {
         &self.xored[..self.len[LITERALS]]
@@ -97,7 +97,7 @@ impl Streams {
         Ok(())
     }
 
-    /// Bytes on the heap.
+    /// Returns the bytes on the heap.
     pub(crate) fn heap_bytes(&self) -> usize {
         self.bytes.iter().map(Vec::capacity).sum::<usize>() + self.xored.capacity()
     }
@@ -136,7 +136,8 @@ impl<const XORED: bool> StreamWriter<'_, XORED> {
         self.len[TOKENS] += 1;
     }
 
-    /// The token of a sequence that is not in the codebook.
+    /// Writes the lengths of a sequence that is not in the codebook as extensions, and returns its
+    /// token.
     #[inline(always)]
     fn extend(&mut self, kind: OffsetKind, literals: usize, length: usize) -> u8 {
         let more = length - MIN_MATCH;

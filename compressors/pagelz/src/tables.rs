@@ -1,4 +1,4 @@
-//! A model, made ready for both directions.
+//! The tables of a model, for both directions.
 
 use std::sync::Arc;
 
@@ -13,17 +13,18 @@ use crate::sequence::Needs;
 /// The parts of a token's meaning that the copy loop needs.
 ///
 /// An offset is `(last & keep) + (next bytes & mask) * factor + bias`, a length
-/// `base + (next byte & more)`: no branch, because nothing foretells which token comes next.
+/// `base + (next byte & more)`: there is no branch, because it could not be predicted from the
+/// tokens before.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C)]
 pub(crate) struct TokenEntry {
     pub(crate) mask: u32,
-    /// Literals and match; [`SLOW`] if both are numbers among the extensions.
+    /// The sum of literals and match; [`SLOW`] if both are numbers among the extensions.
     pub(crate) base: u32,
     /// -1, which is all ones, if the last offset stays.
     pub(crate) keep: i16,
     pub(crate) literals: u8,
-    /// Bytes of the offset.
+    /// The number of bytes of the offset.
     pub(crate) size: u8,
     pub(crate) factor: u8,
     pub(crate) bias: u8,
@@ -33,12 +34,12 @@ pub(crate) struct TokenEntry {
 }
 
 impl TokenEntry {
-    /// Whether no token of the format and of the model is meant.
+    /// Returns whether neither the format nor the model has this token.
     pub(crate) fn is_unused(&self) -> bool {
         self.base == SLOW
     }
 
-    /// The offset of a sequence, from the next bytes of the offsets. It is at least 8.
+    /// Returns the offset of a sequence, from the next bytes of the offsets. It is at least 8.
     #[inline(always)]
     pub(crate) fn offset(&self, raw: u32, last: u32) -> u32 {
         (last & i32::from(self.keep).cast_unsigned())
@@ -46,14 +47,14 @@ impl TokenEntry {
             + u32::from(self.bias)
     }
 
-    /// The length of a sequence, from the next extension.
+    /// Returns the length of a sequence, from the next extension.
     #[inline(always)]
     pub(crate) fn length(&self, more: u8) -> usize {
         self.base as usize + usize::from(more & self.more)
     }
 }
 
-/// Longer than any block: so the fast loop leaves such a token to the slow path.
+/// Longer than any block that the fast loop takes, so it leaves such a token to the slow path.
 pub(crate) const SLOW: u32 = 1 << 31;
 
 /// All tables of a model.
@@ -62,10 +63,10 @@ pub(crate) struct Tables {
     /// For blocks of up to 64 KiB, and for longer ones.
     pub(crate) entries: [[TokenEntry; 256]; 2],
     pub(crate) needs: [[Needs; 256]; 2],
-    /// The token of each kind, number of literals and match length, 0 where there is no cell; as
-    /// [`place`] says.
+    /// The token of each kind, number of literals and match length, by [`place`]; 0 if there is no
+    /// cell.
     pub(crate) tokens: [u8; TOKEN_PLACES],
-    /// Only for levels that code streams.
+    /// `None` at a level that codes no stream.
     pub(crate) codes: Option<Box<Codes>>,
 }
 
@@ -74,24 +75,25 @@ pub(crate) struct Tables {
 pub(crate) struct Codes {
     pub(crate) decoding: [[u16; TABLE]; ALL_TABLES],
     pub(crate) encoding: [[u32; 256]; ALL_TABLES],
-    /// For each group of up to 8 tables and each symbol the lengths of its codes, a byte a table.
+    /// For each group of up to 8 tables and each symbol, the lengths of its codes, one byte per
+    /// table.
     pub(crate) lengths: [[u64; 256]; 5],
 }
 
-const LENGTHS_A_KIND: usize = CELL_MATCH - MIN_MATCH;
-pub(crate) const TOKEN_PLACES: usize = OffsetKind::ALL.len() * CELL_LITERALS * LENGTHS_A_KIND;
+const LENGTHS_PER_KIND: usize = CELL_MATCH - MIN_MATCH;
+pub(crate) const TOKEN_PLACES: usize = OffsetKind::ALL.len() * CELL_LITERALS * LENGTHS_PER_KIND;
 
 /// Returns the place of a cell's token. The lengths must be those of a cell.
 #[inline(always)]
 pub(crate) fn place(kind: OffsetKind, literals: usize, length: usize) -> usize {
-    (kind as usize * CELL_LITERALS + literals) * LENGTHS_A_KIND + (length - MIN_MATCH)
+    (kind as usize * CELL_LITERALS + literals) * LENGTHS_PER_KIND + (length - MIN_MATCH)
 }
 
-/// The groups of tables that one look-up gives the lengths of.
+/// The groups of tables whose code lengths one look-up returns: first table and number.
 pub(crate) const GROUPS: [(usize, usize); 5] = [(0, 8), (8, 8), (16, 4), (20, 4), (24, 4)];
 
 impl Tables {
-    /// The tables of a model, with those of its codes if `coded`.
+    /// Makes the tables of a model, with those of its codes if `coded`.
     pub(crate) fn new(model: &Model, coded: bool) -> Arc<Tables> {
         let entries = [entries(model, 2), entries(model, 3)];
         let mut tables = Tables {
@@ -108,7 +110,7 @@ impl Tables {
         Arc::new(tables)
     }
 
-    /// Bytes that they hold.
+    /// Returns the bytes that the tables hold.
     pub(crate) fn bytes_held(&self) -> usize {
         // The two counters of an `Arc` stand before it.
         let counters = 2 * size_of::<usize>();

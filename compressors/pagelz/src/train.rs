@@ -1,8 +1,8 @@
-//! Makes a model of blocks.
+//! Trains a model on blocks.
 //!
 //! ```text
 //!   blocks ─► sequences ─► which (kind, literals, length) save most ─► codebook
-//!   blocks ─► streams, with that codebook ─► a histogram a block ─► clusters ─► a table each
+//!   blocks ─► streams, with that codebook ─► a histogram per block ─► clusters ─► a table each
 //! ```
 //!
 //! A model depends on its blocks alone, not on the machine: all arithmetic is in whole numbers.
@@ -23,19 +23,20 @@ use crate::model::{Model, TokenCell};
 use crate::streams::Streams;
 use crate::tables::Tables;
 
-/// Fewer blocks say too little about the others.
+/// The fewest blocks to train on. Fewer say too little about other blocks.
 pub const MIN_SAMPLES: usize = 64;
 
-/// More blocks make no better model; a larger sample is thinned out evenly.
+/// The most blocks to train on. More do not make a better model, so a larger sample is thinned
+/// evenly.
 const MAX_SAMPLES: usize = 12_000;
 
-/// Times that literals are divided anew into those that are xored and those that are not.
+/// Rounds of dividing the blocks into those whose literals are xored and the others.
 const DIVISIONS: usize = 3;
 
-/// Makes a model from samples of the blocks that will be stored. Its bytes are a file for `model=`,
-/// or for [`PagelzCompressor::with_model`](crate::PagelzCompressor::with_model).
+/// Makes a model from samples of the blocks that will be stored. Returns its bytes, for a file for
+/// `model=` or for [`PagelzCompressor::with_model`](crate::PagelzCompressor::with_model).
 ///
-/// Takes a second or so. [`train_and_judge`](crate::train_and_judge) also says whether it pays.
+/// Takes about a second. [`train_and_judge`](crate::train_and_judge) also says whether it pays.
 ///
 /// # Errors
 ///
@@ -55,7 +56,7 @@ pub fn train(blocks: &[&[u8]]) -> Result<Vec<u8>, TrainError> {
     Ok(Model { cells, lengths }.to_bytes())
 }
 
-/// The entries that save the most extension bytes.
+/// Returns the entries that save the most extension bytes.
 fn codebook(blocks: &[&[u8]], matcher: &mut Matcher) -> Vec<TokenCell> {
     let mut saved: BTreeMap<TokenCell, u64> = BTreeMap::new();
     for block in blocks {
@@ -65,7 +66,8 @@ fn codebook(blocks: &[&[u8]], matcher: &mut Matcher) -> Vec<TokenCell> {
             last = offset;
             if literals < CELL_LITERALS && length < CELL_MATCH {
                 let cell = TokenCell { kind, literals: literals as u8, length: length as u8 };
-                // A missing one takes a byte or two, and time. Those of two are slow.
+                // Without an entry, a sequence takes one or two extension bytes more. With two it
+                // also decodes slowly.
                 *saved.entry(cell).or_default() += if literals < FEW_LITERALS { 4 } else { 7 };
             }
         });
@@ -80,7 +82,7 @@ fn codebook(blocks: &[&[u8]], matcher: &mut Matcher) -> Vec<TokenCell> {
 /// The histograms of each block: of plain and xored literals, tokens, offsets, extensions.
 type Histograms = [Vec<SymbolCounts>; 5];
 
-/// The code lengths of all tables.
+/// Returns the code lengths of all tables.
 fn tables(
     blocks: &[&[u8]],
     cells: &[TokenCell],
@@ -108,8 +110,8 @@ fn tables(
     Ok(lengths)
 }
 
-/// Tables for literals: half of them for blocks whose plain literals take fewer bits, half for
-/// those whose xored ones do.
+/// Returns the tables for literals: half of them for blocks whose plain literals take fewer bits,
+/// half for those whose xored ones do.
 fn literal_tables(plain: &[SymbolCounts], xored: &[SymbolCounts]) -> Vec<Lengths> {
     let mut is_xored = vec![false; plain.len()];
     let mut first = true;

@@ -1,5 +1,5 @@
-//! The codec against a slow decoder that was written from FORMAT.md: what one reads, the other
-//! reads as the same; what one refuses, the other refuses.
+//! The codec against a slow decoder that was written from FORMAT.md: both accept the same input
+//! with the same result, and both refuse the same input.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -33,7 +33,7 @@ fn compress(codec: &PagelzCompressor, block: &[u8]) -> Vec<u8> {
 fn compare(codec: &PagelzCompressor, slow: &SlowModel, input: &[u8], len: usize) {
     let mut fast = vec![0x5A; len];
     let outcome = decompress(codec, input, &mut fast);
-    // At level 1 there is no code: a block that has one is of another codec.
+    // At level 1 no stream is coded, so a block with a coded stream comes from another codec.
     let expected = match input.first() {
         Some(flags) if codec.level() == 1 && *flags != 0 => None,
         _ => slow.decode(input, len),
@@ -105,7 +105,7 @@ proptest! {
         }
     }
 
-    /// Bytes that are almost nothing.
+    /// Random bytes, many of them small, have the same outcome in both decoders.
     #[test]
     fn random_bytes_same_outcome(
         flags in prop_oneof![0..16u8, any::<u8>()],

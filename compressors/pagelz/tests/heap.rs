@@ -1,4 +1,4 @@
-//! Heap calls of pagelz. A binary of its own, because it replaces the allocator.
+//! Heap calls of pagelz. A test program of its own, because it replaces the allocator.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ fn bytes_held_are_those_of_the_heap() {
         let compressor = PagelzCompressor::new(level).unwrap();
         let shared = compressor.shared_bytes() as isize;
         let held = Heap::since(before).bytes;
-        // In addition to the tables there are the parameters of its identity.
+        // Beyond the tables, the codec holds the parameters of its identity.
         assert!((shared..shared + 512).contains(&held), "level {level}: {held} of {shared}");
         for max_block_len in [1, 64, 4096, 65_536, 65_537, 1 << 18] {
             let before = Heap::now();

@@ -1,4 +1,4 @@
-//! Models of one's own.
+//! Models that are trained on a program's own pages.
 
 use std::sync::OnceLock;
 
@@ -12,7 +12,7 @@ use zpool_testing::heap::{self, CountingAllocator};
 
 const LEN: usize = 4096;
 
-/// Pages of one peculiar program: hexadecimal digits, and records of 24 bytes.
+/// Makes pages of a peculiar program: hexadecimal digits, and records of 24 bytes.
 fn peculiar(count: u64) -> Vec<Vec<u8>> {
     let page = |seed: u64| {
         let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
@@ -37,13 +37,13 @@ fn slices(blocks: &[Vec<u8>]) -> Vec<&[u8]> {
     blocks.iter().map(Vec::as_slice).collect()
 }
 
-/// A model for such pages; trained once, because that takes a while.
+/// Returns a model for such pages. It is trained once, because that takes a while.
 fn own_model() -> &'static [u8] {
     static MODEL: OnceLock<Vec<u8>> = OnceLock::new();
     MODEL.get_or_init(|| train(&slices(&peculiar(100))).unwrap())
 }
 
-/// The parameters of a codec with it.
+/// Returns the parameters of a codec with that model.
 fn own(level: u8) -> String {
     format!("level={level},model={}", remember(own_model()).unwrap())
 }
@@ -73,7 +73,7 @@ fn train_same_blocks_same_model() {
     assert_eq!(train(&slices(&peculiar(100))).unwrap(), own_model());
 }
 
-/// On pages of the same program, and others than those it was trained on.
+/// A model saves bytes on pages of the same program that it was not trained on.
 #[test]
 fn own_model_saves_bytes_on_other_blocks() {
     let blocks = peculiar(300);
@@ -86,7 +86,7 @@ fn own_model_saves_bytes_on_other_blocks() {
     }
 }
 
-/// Noise stays noise: a model gains nothing there, so it is refused.
+/// A model for noise gains nothing, so it is refused.
 #[test]
 fn model_for_noise_is_refused() {
     let mut state = 1u64;
@@ -109,7 +109,7 @@ fn too_few_blocks_are_named() {
     assert_eq!(error, TrainError::TooFewSamples { samples: 0, needed: 128 });
 }
 
-/// A model is found by a file, and is known by its contents from then on.
+/// A model is read from a file, and is identified by its contents from then on.
 #[test]
 fn model_file_is_known_by_its_hash() {
     let model = own_model();

@@ -49,8 +49,8 @@ impl ZstdCompressor {
     ///
     /// # Errors
     ///
-    /// [`CreateError::BadValue`] as for [`new`](Self::new), or if the bytes are no dictionary:
-    /// under 8, over 4 MiB, or a damaged trained one.
+    /// [`CreateError::BadValue`] as for [`new`](Self::new), or if the bytes are not a dictionary:
+    /// fewer than 8, more than 4 MiB, or a damaged trained one.
     pub fn with_dictionary(level: i32, bytes: &[u8]) -> Result<ZstdCompressor, CreateError> {
         let level = checked(level)?;
         let dictionary = digest(bytes, level, "(bytes)")?;
@@ -91,8 +91,8 @@ impl Compressor for ZstdCompressor {
         &self.identity
     }
 
-    /// Contexts have allocated all memory they need once they are made. Only a caller whose buffer
-    /// is under the bound makes one allocate a buffer of its own, once.
+    /// A context allocates all memory that it needs when it is made. The exception is a buffer of
+    /// its own, which it allocates once for callers whose buffer is under the bound.
     fn properties(&self) -> CodecProperties {
         CodecProperties::new("BSD-3-Clause").with_no_heap_once_warm()
     }

@@ -72,8 +72,9 @@ impl ZstdCompression {
         outcome(self.context.compress(block, out))
     }
 
-    /// zstd needs a few bytes more than the compressed form has. So a buffer under the bound could
-    /// be refused although it suffices, or lead to another form.
+    /// Compresses into a buffer under the bound by way of `staging`. zstd needs a few bytes more
+    /// than the compressed form has, so it could refuse a buffer that suffices, or choose another
+    /// form.
     #[cold]
     fn compress_to_short(
         &mut self,
@@ -97,7 +98,7 @@ impl ZstdCompression {
         match outcome(self.context.compress(&self.largest, &mut [])) {
             Ok(Compressed::DoesNotFit) => Ok(()),
             Ok(Compressed::Len(len)) => {
-                Err(CodecError::Misbehaved(format!("wrote {len} bytes into none")))
+                Err(CodecError::Misbehaved(format!("wrote {len} bytes into an empty buffer")))
             }
             Err(error) => Err(error),
         }

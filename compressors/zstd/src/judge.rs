@@ -95,7 +95,7 @@ impl Verdict {
     ///
     /// - The compressed bytes are at most 0.97 of those without it, and the time to compress at
     ///   most 1.02.
-    /// - The time to compress is at most 1 / 1.1 of that without it, and the bytes are no more.
+    /// - The time to compress is at most 1 / 1.1 of that without it, and there are no more bytes.
     ///
     /// Smaller savings are refused. The time to decompress does not decide.
     pub fn pays(&self) -> bool {

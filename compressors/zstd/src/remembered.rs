@@ -24,7 +24,7 @@ static REMEMBERED: Mutex<BTreeMap<u64, Arc<[u8]>>> = Mutex::new(BTreeMap::new())
 ///
 /// # Errors
 ///
-/// [`CreateError::BadValue`] if the bytes are no dictionary: see
+/// [`CreateError::BadValue`] if the bytes are not a dictionary: see
 /// [`ZstdCompressor::with_dictionary`].
 ///
 /// # Example

@@ -22,7 +22,7 @@ fn with_dictionary(level: i32, name: &str, bytes: &[u8]) -> String {
     format!("level={level},dict={}", file.display())
 }
 
-/// Content only, as any file may serve.
+/// A dictionary that is content only, since any file may be one.
 fn words() -> String {
     with_dictionary(
         1,

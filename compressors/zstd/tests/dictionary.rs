@@ -108,8 +108,8 @@ fn changed_or_removed_file_has_no_effect() {
     assert_eq!(back, blocks[0]);
 }
 
-/// Other dictionaries may be found out or give wrong bytes, but never the block, and never bytes of
-/// a block before.
+/// With another dictionary, decompression is an error or returns wrong bytes, but never the block,
+/// and never bytes of an earlier block.
 #[test]
 fn k9_other_dictionary_is_error_or_wrong_bytes() {
     let (a, b) =
@@ -133,7 +133,8 @@ fn k9_other_dictionary_is_error_or_wrong_bytes() {
     }
 }
 
-/// Whether it pays depends on time, too, and that is no matter for a test; the bytes are.
+/// Whether a dictionary pays also depends on time, which no test measures, so this one checks the
+/// bytes.
 #[test]
 fn judges_on_blocks_that_were_not_in_the_sample() {
     let blocks = records(0..1600);
@@ -170,8 +171,8 @@ fn failed_judgment_names_reason() {
     }
 }
 
-/// Too few samples are an error that says how many can be used and how many are needed, and one
-/// more is no error.
+/// Too few samples are an error that says how many can be used and how many are needed. With one
+/// more, the error is another one or none.
 #[test]
 fn training_too_few_samples_says_needed() {
     let too_few =
@@ -252,7 +253,7 @@ fn dictionary_pipe_or_folder_is_refused() {
             done.send(ZstdDriver.open(&spec.params).map(|_| ()).unwrap_err().to_string()).unwrap();
         });
         let error =
-            wait.recv_timeout(std::time::Duration::from_secs(60)).expect("it does not wait");
+            wait.recv_timeout(std::time::Duration::from_secs(60)).expect("opening does not wait");
         assert!(error.contains(what), "{error}");
     }
 }
@@ -299,8 +300,8 @@ fn open_refuses_pipes_devices_directories() {
         let spec: Component = format!("zstd(dict={})", path.display()).parse().unwrap();
         let (done, wait) = std::sync::mpsc::channel();
         std::thread::spawn(move || done.send(ZstdDriver.open(&spec.params).map(drop)));
-        // Only a watchdog: the fault is a wait without end.
-        wait.recv_timeout(std::time::Duration::from_secs(60)).expect("it waits")
+        // Only a watchdog, because the fault would be a wait without end.
+        wait.recv_timeout(std::time::Duration::from_secs(60)).expect("opening does not wait")
     };
     for path in refused {
         let error = open(path.clone()).unwrap_err().to_string();

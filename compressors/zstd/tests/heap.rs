@@ -13,7 +13,7 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const NOTHING: Heap = Heap { allocations: 0, frees: 0, bytes: 0 };
 
-/// So that the library's own allocations are seen.
+/// Levels from the fastest to the densest.
 const LEVELS: [i32; 6] = [-7, -1, 1, 3, 7, 19];
 
 fn compressors() -> impl Iterator<Item = ZstdCompressor> {
@@ -30,15 +30,16 @@ fn warm_codec_makes_no_heap_call() {
     let blocks = blocks();
     for compressor in compressors() {
         let codec = Codec::new(Arc::new(compressor), 4096);
-        // One block makes the contexts; they have all they need then, whatever its length.
+        // One block makes the contexts, which then have all the memory they need, whatever its
+        // length.
         let first = pass(&codec, &blocks[..1]);
         assert!(first.bytes > 90_000, "zstd's allocations are not seen: {first:?}");
         assert_eq!(pass(&codec, &blocks), NOTHING, "{codec:?}");
     }
 }
 
-/// Left to itself, zstd gives memory back when blocks need little of it, and allocates it again for
-/// the next that needs more.
+/// By itself, zstd would free memory when blocks need little of it, and allocate it again for the
+/// next block that needs more.
 #[test]
 fn many_short_blocks_in_a_row_do_not_shrink_a_context() {
     let page = blocks().swap_remove(1);
@@ -65,7 +66,7 @@ fn bytes_held_equals_allocated_bytes() {
             // The counting of the library's allocations adds 16 bytes to each.
             let slack = |held: isize, said: usize| (0..=64).contains(&(held - said as isize));
             assert!(slack(Heap::since(before).bytes, context.bytes_held()));
-            // A buffer under the bound makes it take one of its own.
+            // For a buffer under the bound, the context allocates one of its own.
             context.compress(&[7; 600][..600.min(max_block_len)], &mut [0; 10]).unwrap();
             assert!(slack(Heap::since(before).bytes, context.bytes_held()));
         }
@@ -89,7 +90,7 @@ fn dictionary_is_shared_and_freed_with_last_user() {
     let plain = ZstdCompressor::new(1).unwrap().compression_context(4096).unwrap().bytes_held();
     let contexts: Vec<_> = (0..4).map(|_| compressor.compression_context(4096).unwrap()).collect();
     assert!(contexts.iter().all(|context| context.bytes_held() < plain + dictionary.len()));
-    // The contexts keep what they need of the codec.
+    // The contexts keep alive what they need of the codec.
     drop(compressor);
     let out = &mut [0; 5000];
     for mut context in contexts {
@@ -104,7 +105,7 @@ fn refused_allocation_is_error() {
     check_refusals(&ZstdCompressor::new(1).unwrap());
 }
 
-/// A context that decompresses makes no call beyond the first either.
+/// Each refused allocation of a decompression context is an error.
 #[test]
 fn refused_decompression_context_is_error() {
     let compressor = ZstdCompressor::new(1).unwrap();

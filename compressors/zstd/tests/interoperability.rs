@@ -46,7 +46,7 @@ proptest! {
     }
 }
 
-/// The frame does not name its dictionary, so the reader has to be told which it is; that is all.
+/// The frame does not name its dictionary. A reader that has the right one can decode it.
 #[test]
 fn dictionary_output_decodes_with_other_decoder() {
     let record = |i: u32| {

@@ -14,7 +14,7 @@ use crate::generator::{Generator, Kind};
 use crate::rng::SplitMix;
 
 /// The longest block tried: one byte more than 2^16, which codecs with 16-bit positions cannot
-/// name.
+/// address.
 pub(crate) const MAX_BLOCK: usize = (1 << 16) + 1;
 /// Bytes around a buffer that a codec must not touch.
 const MARGIN: usize = 64;

@@ -39,12 +39,12 @@ impl CompressorMaker {
     /// The default of [`rounds`](Self::rounds), in percent.
     pub const ROUNDS: usize = 100;
 
-    /// Creates a maker. `params` are what stands between the parentheses of a spec, such as
-    /// `level=7`, or nothing.
+    /// Creates a maker. `params` is the text between the parentheses of a spec, such as `level=7`,
+    /// or empty.
     ///
     /// # Panics
     ///
-    /// If they are no parameters.
+    /// If `params` cannot be parsed.
     pub fn new(
         driver: impl CompressorDriver + 'static,
         params: impl AsRef<str>,
@@ -124,8 +124,8 @@ pub enum CompressorNeeds {
 }
 
 impl CompressorNeeds {
-    /// Returns whether a compressor with these properties has it, in a program that can count heap
-    /// calls or not.
+    /// Returns whether a compressor with these properties meets this need, in a program that can
+    /// count heap calls or not.
     pub fn met_by(self, properties: CodecProperties, counts_heap_calls: bool) -> bool {
         match self {
             CompressorNeeds::Nothing => true,

@@ -1,5 +1,5 @@
-//! Blocks for property tests. A kind, a seed and a length name a block, so a failing one prints in
-//! one line.
+//! Blocks for property tests. A kind, a seed and a length identify a block, so a failing one can be
+//! printed in one line.
 
 use proptest::prelude::{Just, Strategy, any};
 use proptest::prop_oneof;

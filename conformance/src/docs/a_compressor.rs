@@ -20,8 +20,9 @@
 //! # Step 4: bytes that are not ours
 //!
 //! A decoder will see corrupt bytes one day. It may return an error, or wrong bytes of the full
-//! length made of this input alone (K9). So this one decodes straight into the block, and not
-//! through a window with another block's bytes, and an output shorter than the block is corrupt.
+//! length that depend on this input alone (K9). So this one decodes straight into the block, and
+//! not through a window with another block's bytes, and an output shorter than the block is
+//! corrupt.
 //!
 //! # Step 5: what it holds
 //!

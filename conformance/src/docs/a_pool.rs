@@ -23,8 +23,8 @@
 //! What it shows:
 //!
 //! - *Handles* come from a [`HandleMint`](zpool_core::HandleMint), which also opens them and finds
-//!   those of other pools. Do not trust an opened handle. Here a map of
-//!   [names](zpool_core::HandleId) is asked, so that a made-up handle finds nothing.
+//!   those of other pools. Do not trust an opened handle. This pool looks up the handle's
+//!   [name](zpool_core::HandleId) in a map, so a made-up handle finds nothing.
 //! - *Guards* own what they show. [`ReadGuard::shared`](zpool_core::ReadGuard::shared) takes an
 //!   `Arc` of the bytes. This pool copies the object for each read, so an object that is freed
 //!   under a guard is gone at once, and there are no zombies to count.
@@ -52,14 +52,15 @@
 //!
 //! ## Step 1: the sizes
 //!
-//! The arithmetic first, by itself. The size of a frame comes from the [page
+//! The arithmetic comes first and stands by itself. The size of a frame comes from the [page
 //! source](zpool_core::page), and is not always 4096. The suite also runs with frames of 16 KiB.
 //!
 #![doc = concat!("```text\n", include_str!("../../tests/tutorial/blocks/layout.rs"), "```")]
 //!
 //! ## Step 2: the books
 //!
-//! The owners of the cells, without the bytes: safe code behind one lock. It makes three decisions.
+//! The tables record who owns each cell, and hold none of the bytes. They are safe code behind one
+//! lock, which makes three decisions.
 //!
 //! - A handle's index is the number of a cell, which is fixed. The *generation* grows when an
 //!   object leaves, so an old handle is [stale](zpool_core::PoolError::StaleHandle).
@@ -72,9 +73,9 @@
 //!
 //! ## Step 3: the pool and its driver
 //!
-//! The bytes. This is the only file with `unsafe`, because a [`Run`](zpool_core::page::Run) cannot
-//! know who else uses its bytes. Each unsafe block answers the numbered list of its callee, by two
-//! invariants of the tables of step 2.
+//! This file handles the bytes. It is the only one with `unsafe`, because a
+//! [`Run`](zpool_core::page::Run) cannot know who else uses its bytes. Each unsafe block answers
+//! the numbered list of its callee, by two invariants of the tables of step 2.
 //!
 //! - `insert` asks the source for memory without a lock (N6), because the source may block. It
 //!   charges frames before it writes them, and returns the run if that is refused (N3).

@@ -7,7 +7,7 @@
 //! use zpool_conformance::executor_suite;
 //! use zpool_core::exec::{Executor, Job, Refused};
 //!
-//! /// A thread a job.
+//! /// Runs each job on a thread of its own.
 //! #[derive(Debug, Default)]
 //! pub struct Threads;
 //!

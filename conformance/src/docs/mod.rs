@@ -9,7 +9,7 @@
 //! `tests/tutorial` of this crate and in `examples` of zpool-manager. These modules contain nothing
 //! to call.
 //!
-//! # The way, for all three
+//! # The steps, for all three
 //!
 //! 1. Read the trait. Its numbered bullets are the whole contract: [`ZPool`](zpool_core::ZPool),
 //!    [`zpool_core::compress`], [`zpool_core::exec`].

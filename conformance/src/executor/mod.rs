@@ -34,7 +34,7 @@ pub struct ExecutorMaker {
     patience: Duration,
 }
 
-/// An executor, also as one that can be drained if it is one.
+/// An executor, with the same one as a [`DrainExecutor`] if it can be drained.
 #[derive(Clone)]
 struct Made {
     executor: Arc<dyn Executor>,
@@ -107,8 +107,8 @@ pub enum ExecutorNeeds {
 }
 
 impl ExecutorNeeds {
-    /// Returns whether an executor with these properties has it, with or without draining, in a
-    /// program that can count heap calls or not.
+    /// Returns whether an executor with these properties meets this need, with or without draining,
+    /// in a program that can count heap calls or not.
     pub fn met_by(
         self,
         properties: ExecutorProperties,

@@ -1,4 +1,4 @@
-//! Blocks that look like a process's memory. A seed makes the same ones on every machine.
+//! Blocks that look like a process's memory. A seed makes the same blocks on every machine.
 //!
 //! ```text
 //!   seed ──► Kind, by the weights of MIX ──► structures: records, maps, trees, text
@@ -25,7 +25,7 @@ use text::Vocabulary;
 pub enum Kind {
     /// Zeros only: same-filled.
     Zero,
-    /// One other word again and again: same-filled.
+    /// One other word, repeated: same-filled.
     Pattern,
     /// Zeros with a few islands of data: fresh stacks, arenas, buffers with more capacity than
     /// content.
@@ -53,7 +53,7 @@ pub enum Kind {
 ///
 /// With lz4, the blocks of 4 KiB that are not same-filled shrink about as much as the pages of live
 /// interpreters: more than those of a Node.js process, and less than those of a Python process. A
-/// test of this crate keeps that.
+/// test of this crate checks that.
 pub const MIX: [(Kind, usize); 11] = [
     (Kind::Zero, 6),
     (Kind::Pattern, 2),

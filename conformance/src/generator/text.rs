@@ -10,7 +10,7 @@ const SYLLABLES: [&str; 48] = [
     "vi",
 ];
 
-/// Words that are not all ASCII.
+/// Words with characters outside ASCII.
 const FOREIGN: [&str; 8] = ["größe", "naïve", "mañana", "λόγος", "слово", "言葉", "écrit", "žluť"];
 
 /// A few thousand words, in the order of their frequency.

@@ -1,4 +1,4 @@
-//! A pool that moves its objects at every chance.
+//! A pool that moves its objects at every opportunity.
 //!
 //! ```text
 //!   object   here  [bytes, which guards share]      a move copies to the other place, wipes
@@ -53,8 +53,9 @@ impl ZPoolDriver for MovingDriver {
 /// moves.
 ///
 /// The page source is charged for its pages, but the bytes lie on the heap, each object twice.
-/// `rounding_bytes` is the second place. The pool is slow, with one lock and a search of all pages
-/// per insert. It needs no `unsafe`, because an object's place is an `Arc`, which a guard shares.
+/// `rounding_bytes` counts the second place. The pool is slow, with one lock and a search of all
+/// pages per insert. It needs no `unsafe`, because an object's place is an `Arc`, which a guard
+/// shares.
 #[derive(Debug)]
 pub struct MovingPool {
     mint: HandleMint,
@@ -67,16 +68,16 @@ pub struct MovingPool {
 
 /// The most objects that an insert or a free moves. Moving all of them would make a test of
 /// thousands quadratic.
-const MOVED_BY_THE_WAY: usize = 64;
+const MOVES_PER_CALL: usize = 64;
 
 /// The number of objects of the maximal length per page.
-const LONGEST_A_PAGE: usize = 4;
+const LONGEST_PER_PAGE: usize = 4;
 
 impl MovingPool {
     /// Creates a pool of objects of up to `max_object_len` bytes, charged to `source`.
     pub fn new(source: Arc<dyn PageSource>, max_object_len: usize) -> MovingPool {
         let frames_per_page =
-            (LONGEST_A_PAGE * PLACES * max_object_len).div_ceil(source.frame_size());
+            (LONGEST_PER_PAGE * PLACES * max_object_len).div_ceil(source.frame_size());
         let state = MovingPoolState::new(frames_per_page * source.frame_size());
         MovingPool {
             mint: HandleMint::new(),
@@ -141,7 +142,7 @@ impl ZPool for MovingPool {
             state.drop_unheld_zombies();
             match state.add(new) {
                 Ok((index, generation)) => {
-                    state.move_some(MOVED_BY_THE_WAY);
+                    state.move_some(MOVES_PER_CALL);
                     return Ok(self.mint.mint(index, generation));
                 }
                 Err(full) => new = full,
@@ -175,7 +176,7 @@ impl ZPool for MovingPool {
         if !state.remove(opened.index, opened.generation) {
             return Err(FreeError::new(PoolError::StaleHandle, handle));
         }
-        state.move_some(MOVED_BY_THE_WAY);
+        state.move_some(MOVES_PER_CALL);
         Ok(())
     }
 
@@ -215,7 +216,7 @@ impl ZPool for MovingPool {
     }
 }
 
-/// Clears the flag of a compaction, also if the page source panics.
+/// Clears the flag of a compaction, even if the page source panics.
 struct CompactionFlag<'a>(&'a AtomicBool);
 
 impl Drop for CompactionFlag<'_> {

@@ -11,7 +11,7 @@ use crate::rng::SplitMix;
 
 /// Creates a source with the system's frame size.
 pub(crate) fn fresh_source() -> Arc<dyn PageSource> {
-    // Frames returned to the system read as zero, so a use after that shows. The heap would keep
+    // Frames returned to the system read as zero, so a later use is detected. The heap would keep
     // their contents.
     #[cfg(all(unix, not(miri)))]
     return Arc::new(zpool_core::page::MmapSource::new());
@@ -28,7 +28,7 @@ pub(crate) fn source_of_16_kib() -> Arc<dyn PageSource> {
 /// chunks, slots or frames.
 const PERIOD: usize = 1021;
 
-/// Makes `len` bytes that only `fill` makes, as far as `len` allows.
+/// Makes `len` bytes that are unique to `fill`, as far as `len` allows.
 pub(crate) fn contents(fill: u64, len: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(len);
     bytes.resize(len.min(PERIOD), 0);

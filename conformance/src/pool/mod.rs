@@ -116,8 +116,8 @@ pub enum PoolNeeds {
 }
 
 impl PoolNeeds {
-    /// Returns whether a pool with these capabilities has it, in a program that can count heap
-    /// calls or not.
+    /// Returns whether a pool with these capabilities meets this need, in a program that can count
+    /// heap calls or not.
     pub fn met_by(self, capabilities: zpool_core::Capabilities, counts_heap_calls: bool) -> bool {
         match self {
             PoolNeeds::Nothing => true,

@@ -32,7 +32,7 @@ fn address(guard: &ReadGuard<'_>) -> usize {
 }
 
 /// F6: checks a pool made with [`PoolConfig::wipe_on_free`](zpool_core::PoolConfig::wipe_on_free).
-/// Nothing of a freed object is left where it was, nor where compaction moved it from. This is no
+/// Nothing of a freed object is left where it was, nor where compaction moved it from. It is not a
 /// case of the suite, because the suite's pools do not wipe. Needs `/proc`.
 ///
 /// # Panics
@@ -63,10 +63,7 @@ where
         }
         drop(guard);
         let left = memory.at(at, len).unwrap_or_default();
-        assert!(
-            left.iter().all(|&byte| byte == 0),
-            "F6: of {len} bytes that were freed something is left"
-        );
+        assert!(left.iter().all(|&byte| byte == 0), "F6: something is left of {len} freed bytes");
     }
     harness.check_all(&live);
     assert_moves_leave_nothing(&harness, &memory, &mut live, &mut rng);

@@ -91,7 +91,7 @@ fn printed_list_fails_in_replay() {
 fn suite_runs_list_of_a_file() {
     let right = "insert 100 fill 1\nhold 0\nfree 0\ncompact all\nrelease 0\n";
     let wrong = "insert 2000 fill 1\ntrim\nswallow 3\n";
-    for (list, expected) in [(right, None), (wrong, Some("line 3: `swallow 3` is no action"))] {
+    for (list, expected) in [(right, None), (wrong, Some("line 3: `swallow 3` is not an action"))] {
         let file = std::env::temp_dir().join(format!("zpool-actions-{}", std::process::id()));
         std::fs::write(&file, list).expect("a file");
         let program = std::env::current_exe().expect("this program");
@@ -287,7 +287,7 @@ impl Planted {
     }
 }
 
-/// A frame that is released, also if its source panics.
+/// A frame that is released, even if its source panics.
 struct Charged<'a>(&'a dyn PageSource);
 
 impl Drop for Charged<'_> {

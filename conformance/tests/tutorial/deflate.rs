@@ -72,7 +72,7 @@ impl Compressor for Deflate {
     }
 
     /// Incompressible data is stored in pieces of at most 31 KiB with five bytes before each. The
-    /// rest is for tables that did not pay.
+    /// rest is for tables that did not pay off.
     fn compress_bound(&self, block_len: usize) -> usize {
         block_len + (block_len / (31 << 10) + 1) * 5 + 128
     }

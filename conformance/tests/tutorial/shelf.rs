@@ -6,7 +6,7 @@ use zpool_core::*;
 #[derive(Debug)]
 pub struct Shelf {
     pub mint: HandleMint,
-    pub shelf: Mutex<(u32, HashMap<HandleId, Vec<u8>>)>, // how many there were, and those there are
+    pub shelf: Mutex<(u32, HashMap<HandleId, Vec<u8>>)>, // inserts so far, and live objects
 }
 
 impl ZPool for Shelf {

@@ -82,7 +82,7 @@ pub struct Pool {
     place: Arc<OnceLock<Place>>,
     shared: Arc<Shared>,
     drivers: Drivers,
-    /// Whether a job that frees the compression contexts is on its way.
+    /// Whether a job that frees the compression contexts has been submitted and has not begun.
     pub(crate) contexts_job: AtomicBool,
 }
 
@@ -132,7 +132,7 @@ impl Pool {
             might_block("destroying a pool");
             drop(pending);
         });
-        // Run or dropped, a ticket does its work in its drop.
+        // A ticket works in its drop, so running and dropping it have the same effect.
         let ticket = PreparedJob::new("destroy pool", |ticket: Ticket| drop(ticket));
         let label = Arc::new(PoolLabel { id, name: format!("zpool-{id}"), spec });
         Pool {

@@ -74,14 +74,14 @@ impl PoolList {
         self.current.block().is_some()
     }
 
-    /// Returns a reference to the pool for cold blocks.
+    /// Returns a reference to the cold pool.
     #[inline]
     pub(crate) fn cold(&self) -> Option<PoolRef> {
         self.cold.get().map(PoolRef)
     }
 
-    /// Lists a new pool and makes it current, in one step as snapshots see it. Returns the block
-    /// of the previous current pool. `for_good` forbids reviving that one.
+    /// Lists a new pool and makes it current, which is one step for snapshots. Returns the block of
+    /// the previous current pool, which `for_good` excludes from revival.
     pub(crate) fn publish_new(&self, pool: Pool, for_good: bool) -> Option<Arc<Counted<Pool>>> {
         let (listed, hash) = list_entry(pool);
         let mut table = self.table_with_room();
@@ -89,8 +89,8 @@ impl PoolList {
         self.make_current(&mut table, Some(next), for_good)
     }
 
-    /// Lists a new pool and makes it the one for cold blocks, in one step. Returns the block of the
-    /// previous one.
+    /// Lists a new pool and makes it the cold pool, in one step. Returns the block of the previous
+    /// one.
     pub(crate) fn publish_new_cold(&self, pool: Pool) -> Option<Arc<Counted<Pool>>> {
         let (listed, hash) = list_entry(pool);
         let mut table = self.table_with_room();
@@ -98,8 +98,7 @@ impl PoolList {
         self.make_cold(&mut table, Some(next))
     }
 
-    /// Makes a listed pool, or none, the one for cold blocks. Returns the block of the previous
-    /// one.
+    /// Makes a listed pool the cold pool, or leaves none. Returns the block of the previous one.
     pub(crate) fn publish_cold(&self, next: Option<&PoolRef>) -> Option<Arc<Counted<Pool>>> {
         self.prepare_thread();
         let next = next.and_then(|pool| Some((*pool.place().get()?, PoolRef::block(pool))));
@@ -120,7 +119,7 @@ impl PoolList {
         previous
     }
 
-    /// Makes a listed pool, or none, current. Returns the block of the previous one.
+    /// Makes a listed pool current, or leaves none. Returns the block of the previous one.
     pub(crate) fn publish(&self, next: Option<&PoolRef>) -> Option<Arc<Counted<Pool>>> {
         self.prepare_thread();
         let next = next.and_then(|pool| Some((*pool.place().get()?, PoolRef::block(pool))));
@@ -164,7 +163,7 @@ impl PoolList {
         drop(self.current.block());
     }
 
-    /// Takes a pool off the list. Goes by its place, since the id is the allocator's claim.
+    /// Takes a pool off the list. Finds it by its place, since an allocator may report any id.
     pub(crate) fn unlist(&self, pool: &Pool) {
         let Some(&place) = pool.place().get() else { return };
         let listed = self.table.lock().remove(place);
@@ -193,8 +192,8 @@ impl PoolList {
     pub(crate) fn find_retired(&self, spec: &PoolSpec) -> Option<PoolRef> {
         let hash = spec_hash(spec);
         // A pool whose count is zero is about to be destroyed: the search goes on, since a live
-        // twin may follow. No reference is dropped under the lock. The pool for cold blocks is not
-        // retired, though not current either.
+        // pool of the same spec may follow. No reference is dropped under the lock. The cold pool
+        // is not retired, though not current either.
         let table = self.table.lock();
         let cold = table.cold();
         table.find(hash, |place, listed| {
@@ -226,8 +225,8 @@ impl PoolList {
         pool.place().get().map_or(0, |&place| self.table.lock().recorded(place))
     }
 
-    /// Excludes a pool from the recorded bytes for good, and calls `count_elsewhere` under the
-    /// same lock, so that no sum has it twice or not at all.
+    /// Excludes a pool from the recorded bytes for good, and calls `count_elsewhere` under the same
+    /// lock, so that every sum counts the pool exactly once.
     pub(crate) fn exclude(&self, pool: &Pool, count_elsewhere: impl FnOnce()) {
         let mut table = self.table.lock();
         if let Some(&place) = pool.place().get() {
@@ -236,8 +235,8 @@ impl PoolList {
         count_elsewhere();
     }
 
-    /// Sums the recorded bytes of all retired pools except `except`, with what `and` returns under
-    /// the same lock.
+    /// Sums the recorded bytes of all retired pools except `except`, and adds what `and` returns
+    /// under the same lock.
     pub(crate) fn recorded_bytes_except(
         &self,
         except: &Pool,

@@ -61,7 +61,7 @@ pub(crate) struct PoolTable<L = Listed> {
     len: usize,
     numbers: u64,
     current: Option<Place>,
-    /// The pool for cold blocks. Its bytes are recorded as those of retired pools are.
+    /// The cold pool. Its bytes are recorded, as those of retired pools are.
     cold: Option<Place>,
     /// The sum of the entries' `recorded`.
     recorded: usize,
@@ -130,8 +130,8 @@ impl<L> PoolTable<L> {
         full.then(|| 2 * self.slots.len() + 4)
     }
 
-    /// Moves everything into `larger`, which is empty, if that has more room. Returns the memory
-    /// that is no longer needed, to be dropped without the lock.
+    /// Moves everything into `larger`, which is empty, if `larger` has more room. Returns the
+    /// memory that is no longer needed, to be dropped without the lock.
     pub(crate) fn grow_into(&mut self, mut larger: PoolTable<L>) -> PoolTable<L> {
         if larger.slots.capacity() <= self.slots.len() {
             return larger;
@@ -190,7 +190,7 @@ impl<L> PoolTable<L> {
         slot.entry.take().map(|entry| entry.listed)
     }
 
-    /// Makes a pool current, or none. Returns the place of the previous one.
+    /// Makes a pool current, or leaves none. Returns the place of the previous one.
     pub(crate) fn make_current(&mut self, next: Option<Place>) -> Option<Place> {
         let old = core::mem::replace(&mut self.current, next);
         self.note_recent(old.filter(|_| old != next));
@@ -198,14 +198,14 @@ impl<L> PoolTable<L> {
         old
     }
 
-    /// Makes a pool the one for cold blocks, or none. Returns the place of the previous one.
+    /// Makes a pool the cold pool, or leaves none. Returns the place of the previous one.
     pub(crate) fn make_cold(&mut self, next: Option<Place>) -> Option<Place> {
         let old = core::mem::replace(&mut self.cold, next);
         self.note_recent(old.filter(|_| old != next));
         old
     }
 
-    /// The place of the pool for cold blocks.
+    /// Returns the place of the cold pool.
     pub(crate) fn cold(&self) -> Option<Place> {
         self.cold
     }
@@ -362,7 +362,7 @@ mod tests {
         }
     }
 
-    /// Adds, finds and removes as a plain map does, through growth and reused slots.
+    /// The table adds, finds and removes as a plain map does, through growth and reused slots.
     #[test]
     fn find_returns_added_and_not_removed_pools() {
         let mut list = PoolTable::new();

@@ -39,7 +39,8 @@ pub(super) struct MarkerGone {
 }
 
 impl MarkerGone {
-    /// Waits for the marker. Returns false if that is `hopeless`.
+    /// Waits until the marker is dropped. Returns false if `hopeless` reports that it never will
+    /// be.
     pub(super) fn wait(&self, hopeless: impl Fn() -> bool) -> bool {
         wait_unless(&self.gone, &self.changed, |gone| *gone, hopeless)
     }

@@ -115,7 +115,7 @@ impl WorkQueue {
     ///
     /// # Errors
     ///
-    /// If the system gives no thread, or `name` contains a zero byte
+    /// If the system cannot start a thread, or `name` contains a zero byte
     /// ([`io::ErrorKind::InvalidInput`]).
     pub fn new(name: &str) -> io::Result<WorkQueue> {
         WorkQueue::start(name, None)
@@ -127,11 +127,11 @@ impl WorkQueue {
     /// async runtimes allocate there.
     ///
     /// - The queue's thread runs a job that `executor` refuses.
-    /// - A job that `executor` drops unrun, as an async runtime does when it ends, is over. So is a
-    ///   job whose `submit` panics.
-    /// - Waiting for this queue waits until none of its jobs is with `executor`. The waiting
-    ///   thread, which may be the only thread of `executor`, runs the jobs that have not begun.
-    /// - Waiting from inside any job is an error, because it could be one of these.
+    /// - A job that `executor` drops unrun, as an async runtime does when it ends, counts as over.
+    ///   So does a job whose `submit` panics.
+    /// - A wait for this queue lasts until none of its jobs is with `executor`. The waiting thread,
+    ///   which may be the only thread of `executor`, runs the jobs that have not begun.
+    /// - Waiting from inside any job is an error, because that job could be one of the queue's.
     ///
     /// # Errors
     ///

@@ -147,7 +147,8 @@ impl RelayedJobs {
     /// Takes the oldest job as soon as earlier ones allow it. `None` if waiters have run all.
     fn begin(&self) -> Option<Job> {
         let (mut state, here) = (self.state.lock(), ThreadMark::here());
-        // A waiter may be running one. One on this very stack does not end before this one.
+        // A waiter may be running a job. A job further up this thread's stack cannot end before
+        // this one.
         while self.ordered && !state.running.is_empty() && !state.running.contains(&here) {
             if self.changed.wait_for(&mut state, PATIENCE).timed_out() {
                 state.running.retain(|thread| !thread.is_gone());

@@ -26,7 +26,7 @@ impl SharedWorker {
     ///
     /// # Errors
     ///
-    /// If the system gives no thread.
+    /// If the system cannot start a thread.
     pub(crate) fn of_process() -> io::Result<Arc<SharedWorker>> {
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(worker) = shared.upgrade()

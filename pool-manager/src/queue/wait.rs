@@ -1,6 +1,6 @@
 //! Waits that also end when the awaited thread is gone.
 //!
-//! These are no deadlines. After a while without news, a waiter only checks whether the event can
+//! These are not deadlines. After a while without news, a waiter only checks whether the event can
 //! still happen. If it cannot, the waiter does the work itself.
 
 use std::time::Duration;

@@ -36,8 +36,8 @@ impl DestroyQueue {
 
     /// Runs the oldest job. Returns whether there was one. May block.
     ///
-    /// Up to [`RUNNERS`] threads at once make no heap call of this function's own. If more threads
-    /// find no memory, they run nothing.
+    /// Makes no heap call of its own while at most [`RUNNERS`] threads run jobs. A further thread
+    /// that finds no memory runs nothing.
     pub(crate) fn run_one(&self) -> bool {
         let runner = ThreadMark::here();
         {

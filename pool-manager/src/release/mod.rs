@@ -121,8 +121,8 @@ impl Drop for Ticket {
     }
 }
 
-/// A pool in the hands of its job. Dropping it destroys the pool, so a job that is dropped unrun
-/// loses nothing.
+/// A pool that its job owns. Dropping it destroys the pool, so a job that is dropped unrun loses
+/// nothing.
 #[derive(Debug)]
 pub(crate) struct PendingDestroy {
     dying: Option<Dying<Pool>>,

@@ -2,8 +2,8 @@
 //!
 //! A pool that owned the manager's executor would close a cycle: executor, its list of jobs, the
 //! job that destroys the pool, the pool. An executor dropped with such jobs would never be freed.
-//! So pools get this executor, which reaches the manager's through the gate, and the gate gives
-//! that up when the manager is dropped.
+//! So pools get this executor, which reaches the manager's through the gate. When the manager is
+//! dropped, the gate gives up the manager's executor.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::shared::Shared;
 #[derive(Debug)]
 pub(crate) struct PoolExecutor {
     shared: Arc<Shared>,
-    /// Those of the manager's executor, asked once.
+    /// The properties of the manager's executor, asked once.
     properties: ExecutorProperties,
 }
 

@@ -81,12 +81,12 @@ impl GateState {
         self.pending - self.lost
     }
 
-    /// Returns whether none is awaited that a caller has not given up waiting for.
+    /// Returns whether callers have given up waiting for every awaited pool.
     fn is_settled(&self) -> bool {
         self.pending <= self.lost.max(self.stuck)
     }
 
-    /// Counts all pending pools as lost. Returns how many were not yet.
+    /// Counts all pending pools as lost. Returns how many were not counted before.
     fn give_up(&mut self) -> usize {
         let awaited = self.awaited();
         self.lost = self.pending;
@@ -395,7 +395,7 @@ mod tests {
         }
     }
 
-    /// A pool that is destroyed takes itself off both counts, and a caller waits again.
+    /// A destroyed pool is taken off both counts, and a caller waits again.
     #[test]
     fn destroyed_pool_is_not_lost() {
         let mut state = GateState { pending: 3, lost: 1, stuck: 3, ..GateState::default() };
@@ -424,7 +424,7 @@ mod tests {
             assert_eq!((gate.pending(), gate.pending_max(), manual.pending()), (n, n, n));
         }
         gate.wait_for_pending_below(3);
-        assert_eq!(gate.pending(), 2, "one had to go");
+        assert_eq!(gate.pending(), 2, "one pool was destroyed");
         gate.destroy_pending();
         assert_eq!((gate.pending(), gate.pending_max(), gate.jobs_refused()), (0, 3, 0));
         drop(gate.close(true).expect("no thread is in flight"));

@@ -1,9 +1,5 @@
 //! Scripted plug-ins, and a manager over them.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test file uses a part of this, and none is outside"
-)]
+#![allow(dead_code, unreachable_pub, reason = "each test program uses a part of this module")]
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -72,15 +72,15 @@ impl<E: DrainExecutor> AllocatorUnderTest for PoolAllocator<E> {
     /// Waits until the pool's jobs are done. A job may submit the next one or postpone itself, so
     /// we wait until nothing has changed for a while.
     fn settle(&mut self) {
-        // Work that does not end is the pool's fault, and what it holds afterwards shows that.
+        // A pool whose work does not end is measured as it is then.
         const PATIENCE: usize = 100;
         // Longer than any pool postpones work.
-        const PUT_OFF: Duration = Duration::from_millis(25);
+        const LONGEST_DELAY: Duration = Duration::from_millis(25);
         for _ in 0..PATIENCE {
-            self.executor.flush().expect("this thread is none of the executor's");
+            self.executor.flush().expect("this thread is not one of the executor's");
             let before = self.pool.bytes_held();
-            thread::sleep(PUT_OFF);
-            self.executor.flush().expect("this thread is none of the executor's");
+            thread::sleep(LONGEST_DELAY);
+            self.executor.flush().expect("this thread is not one of the executor's");
             if self.pool.bytes_held() == before {
                 break;
             }

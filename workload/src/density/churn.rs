@@ -1,4 +1,4 @@
-//! The density procedure: what happens to bytes held while objects come and go.
+//! The density procedure: how the bytes held change while objects come and go.
 
 use std::fmt;
 

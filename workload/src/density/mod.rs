@@ -19,8 +19,8 @@ pub use objects::Objects;
 /// The seed of every comparison, so that all allocators see the same replacements.
 pub const DENSITY_SEED: u64 = 5;
 
-/// The bytes that an allocator holds at four moments, over the bytes of the objects in it at that
-/// moment.
+/// The bytes that an allocator holds at four moments, each over the bytes of the objects in it at
+/// that moment.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Density {
     /// Bytes of the objects of the fill.
@@ -121,7 +121,7 @@ fn ratio<A: AllocatorUnderTest>(
     contents: &SlotContents,
 ) -> Result<f64, ResidentError> {
     let live: usize = contents.iter().map(|(_, page)| filled.object(page).len()).sum();
-    // Nothing on the way to this question allocates.
+    // Nothing allocates before the OS is asked.
     let held = growth.bytes()?;
     Ok(held as f64 / live.max(1) as f64)
 }
@@ -195,7 +195,7 @@ impl fmt::Display for DensityError {
     }
 }
 
-/// The text is whole, so there is no source (`docs/decisions/0039`).
+/// The message already contains the cause, so there is no `source` (`docs/decisions/0039`).
 impl std::error::Error for DensityError {}
 
 #[cfg(test)]
@@ -226,7 +226,7 @@ mod tests {
         assert!(density.compact_ms >= 0.0 && density.fill.is_finite());
     }
 
-    /// Keeps another object than it was given.
+    /// Keeps a different object from the one that it was given.
     struct Confused(usize);
 
     impl AllocatorUnderTest for Confused {

@@ -20,7 +20,7 @@ pub struct Objects {
 impl Objects {
     /// Compresses every page of `pages`. As in a store, a page that does not shrink stays as it is.
     ///
-    /// Leave same-filled pages out before, because no store keeps an object of them. Keep the codec
+    /// Remove same-filled pages first, because no store keeps an object for them. Keep the codec
     /// while the objects are measured; memory that it frees would be reused and not counted.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use crate::report::format_bytes;
 
 /// Wait this long for a pipe's writer, because the shell may start the reader first.
-const WRITER_COMES: Duration = Duration::from_secs(2);
+const WRITER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The reason why files gave no blocks. Each message is one line.
 #[derive(Debug)]
@@ -158,7 +158,7 @@ enum FirstByte {
 /// Reads the first byte of a pipe that was opened without blocking.
 fn first_byte(file: &mut File) -> io::Result<FirstByte> {
     let mut byte = [0];
-    for patience in [WRITER_COMES, Duration::ZERO] {
+    for patience in [WRITER_PATIENCE, Duration::ZERO] {
         match file.read(&mut byte) {
             Ok(0) => {}
             Ok(_) => return Ok(FirstByte::Byte(byte[0])),
@@ -207,5 +207,5 @@ impl fmt::Display for FilesError {
     }
 }
 
-/// The text is whole, so there is no source (`docs/decisions/0039`).
+/// The message already contains the cause, so there is no `source` (`docs/decisions/0039`).
 impl std::error::Error for FilesError {}

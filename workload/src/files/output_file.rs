@@ -74,7 +74,7 @@ pub enum OutputError {
 impl OutputFile {
     /// Checks that `path` can be written, without changing what is there.
     ///
-    /// An input is never overwritten, also if `path` is a link of any kind to it. Other existing
+    /// An input is never overwritten, even if `path` is a link of any kind to it. Other existing
     /// files are refused without `force`. The target of a symbolic link is replaced, not the link.
     /// Devices and pipes are written as they are. `-` is the standard output.
     ///
@@ -271,5 +271,5 @@ impl fmt::Display for OutputError {
     }
 }
 
-/// The text is whole, so there is no source (`docs/decisions/0039`).
+/// The message already contains the cause, so there is no `source` (`docs/decisions/0039`).
 impl std::error::Error for OutputError {}

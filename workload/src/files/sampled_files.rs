@@ -141,7 +141,7 @@ mod tests {
 
     const BLOCK: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 
-    /// Makes a block that tells which file and which place it is from.
+    /// Makes a block that encodes its file and its place.
     fn block(file: u8, i: usize) -> Vec<u8> {
         let mut block = vec![file; 64];
         block[..8].copy_from_slice(&(i as u64).to_le_bytes());

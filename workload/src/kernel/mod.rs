@@ -1,4 +1,4 @@
-//! The kernel's own compressed memory, as a yardstick. Needs root, and is left out without.
+//! The kernel's own compressed memory, as a yardstick. Without root, it is left out.
 
 mod swap;
 mod zram;

@@ -61,7 +61,7 @@ impl KernelSwap {
         Ok(KernelSwap { group, _active: active, zram })
     }
 
-    /// The memory group.
+    /// Returns the memory group.
     ///
     /// # Panics
     ///
@@ -81,12 +81,12 @@ impl KernelSwap {
 }
 
 impl MemoryGroup {
-    /// The group whose folder this is.
+    /// Returns the group of `folder`.
     pub fn at(folder: impl Into<PathBuf>) -> MemoryGroup {
         MemoryGroup { folder: folder.into() }
     }
 
-    /// The folder.
+    /// Returns the folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -170,7 +170,7 @@ impl Undo for MadeGroup {
     fn undo(&mut self) {
         let Some(MemoryGroup { folder }) = self.group.take() else { return };
         let parent = folder.parent().unwrap_or(Path::new("/sys/fs/cgroup"));
-        // A process that is still in it goes back to the group above.
+        // A process that is still in the group moves to its parent.
         for _ in 0..50 {
             let processes = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
             for process in processes.lines() {

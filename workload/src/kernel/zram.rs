@@ -48,7 +48,7 @@ impl KernelZram {
     pub fn add(algorithm: &str, bytes: usize, request_bytes: usize) -> Result<Self, Skipped> {
         assert!(
             request_bytes > 0 && [bytes, request_bytes].iter().all(|bytes| bytes % ALIGNMENT == 0),
-            "whole pages"
+            "sizes must be whole pages"
         );
         let added = Undoable::new(AddedDevice::none(Path::new(CONTROL))).map_err(skip(CONTROL))?;
         // Under the lock, so that a signal finds either no device or one whose number is known.

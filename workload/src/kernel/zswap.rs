@@ -38,7 +38,7 @@ struct Parameters {
     enabled: String,
 }
 
-/// The reason why the kernel is not measured. This is no failure but a sentence for a message.
+/// The reason why the kernel is not measured. It is not a failure, but a sentence for a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped(String);
 

@@ -84,8 +84,9 @@ impl Isolated {
     pub fn run<R: DeserializeOwned>(&self, pages: &Pages) -> Result<R, IsolatedError> {
         let mut child = self.spawn(Stdio::piped())?;
         let stdin = child.stdin.take();
-        // A thread writes the input. A child may answer while its input still comes; it would then
-        // fill its output and wait for us to read, while we would wait for it to read.
+        // A thread writes the input, because a child may answer before it has read all of it. If we
+        // wrote here, the child could wait for us to read its output while we wait for it to read
+        // its input.
         thread::scope(|scope| {
             // The pipe closes when the writer ends, which is the end of the child's input.
             let writer = scope.spawn(move || stdin.map_or(Ok(()), |pipe| pages.write_to(pipe)));
@@ -151,7 +152,7 @@ impl Isolated {
 /// # Errors
 ///
 /// If the standard output is closed, or if `result` has no JSON form, such as a map whose keys are
-/// no strings.
+/// not strings.
 pub fn answer(result: &impl Serialize) -> io::Result<()> {
     // Start a new line, because the last one may be unfinished. JSON escapes line feeds, so the
     // result is one line.
@@ -198,7 +199,7 @@ impl fmt::Display for IsolatedError {
     }
 }
 
-/// The text is whole, so there is no source (`docs/decisions/0039`).
+/// The message already contains the cause, so there is no `source` (`docs/decisions/0039`).
 impl std::error::Error for IsolatedError {}
 
 #[cfg(test)]

@@ -130,7 +130,7 @@ impl fmt::Display for ResidentError {
     }
 }
 
-/// The text is whole, so there is no source (`docs/decisions/0039`).
+/// The message already contains the cause, so there is no `source` (`docs/decisions/0039`).
 impl std::error::Error for ResidentError {}
 
 /// Reads the whole of a small file into `buffer`, which lies on the stack.

@@ -41,8 +41,7 @@ fn parse_line(line: &str) -> Option<MappedRange> {
         .then_some(MappedRange { span, shared: *share == b's' })
 }
 
-/// Lists what is taken, not what is left out. Stacks, kernel pages, files, devices and names of
-/// later kernels are therefore not read.
+/// An allow-list: stacks, kernel pages, files, devices and names of later kernels are not read.
 fn is_anonymous(device: &str, inode: &str, name: &str) -> bool {
     if inode == "0" {
         return name.is_empty()

@@ -77,8 +77,8 @@ pub fn sample_process(
 ///
 /// # Errors
 ///
-/// If the list of processes cannot be read. If no process may be read, this is no error: the sample
-/// is empty and has the number of refusals.
+/// If the list of processes cannot be read. It is not an error if no process may be read: the
+/// sample is then empty and has the number of refusals.
 pub fn sample_own_uid(
     block_size: NonZeroUsize,
     max_bytes: u64,

@@ -54,7 +54,7 @@ impl fmt::Display for ProcessError {
     }
 }
 
-/// The text is whole, so there is no source (`docs/decisions/0039`).
+/// The message already contains the cause, so there is no `source` (`docs/decisions/0039`).
 impl std::error::Error for ProcessError {}
 
 /// A process that can be read, with its resident blocks.
@@ -132,7 +132,7 @@ fn read_blocks(mem: &File, address: u64, blocks: usize, block_size: usize, bytes
             Err(_) => 0,
         };
         bytes.truncate(filled + whole * block_size);
-        // The block behind the last whole one has stopped the read, so skip it.
+        // The block after the last whole one has stopped the read, so skip it.
         done += whole + 1;
     }
 }
@@ -223,7 +223,7 @@ mod tests {
         pages.iter().filter(|page| page.iter().all(|&byte| byte == 0xA5)).count()
     }
 
-    /// A process that does nothing. It ends with the test, also if the test fails.
+    /// A process that does nothing. It ends with the test, even if the test fails.
     struct Sleeper(Child);
 
     impl Sleeper {

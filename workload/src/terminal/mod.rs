@@ -35,11 +35,11 @@ pub enum LiveEvent {
 /// A view on the standard output that changes in place.
 #[derive(Debug)]
 pub struct LiveScreen {
-    /// `None` if the standard output is no terminal.
+    /// `None` if the standard output is not a terminal.
     screen: Option<Undoable<ScreenMode>>,
     /// Whether keys can be read.
     has_keys: bool,
-    /// Comes between two frames without a terminal.
+    /// Printed between two frames if there is no terminal.
     gap: &'static str,
     frames: u64,
 }
@@ -49,7 +49,8 @@ impl LiveScreen {
     ///
     /// # Errors
     ///
-    /// If the terminal cannot be set, or if signals cannot be watched. Then it is as before.
+    /// If the terminal cannot be set, or if signals cannot be watched. Then the terminal is
+    /// unchanged.
     pub fn open() -> io::Result<LiveScreen> {
         let redraws =
             std::env::var_os("TERM").is_some_and(|term| term != "dumb" && !term.is_empty());

@@ -53,7 +53,7 @@ impl std::fmt::Debug for Contestant<'_> {
 ///
 /// # Panics
 ///
-/// If `rounds` or `contestants` is empty. A panic of a contestant goes through.
+/// If `rounds` or `contestants` is empty. A panic of a contestant propagates.
 pub fn alternate(rounds: usize, contestants: &mut [Contestant<'_>]) -> ByClock {
     assert!(rounds > 0 && !contestants.is_empty(), "there is nothing to compare");
     for contestant in contestants.iter_mut() {

@@ -1,4 +1,4 @@
-//! Two clocks at once: the time that a thread ran, and the time on the wall.
+//! Two clocks at once: the time that a thread ran, and the wall-clock time.
 
 use std::ops::AddAssign;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use rustix::time::{ClockId, clock_gettime};
 pub struct Elapsed {
     /// The time that this thread ran, in user space or in the kernel.
     pub cpu: Duration,
-    /// The time on the wall.
+    /// The wall-clock time.
     pub wall: Duration,
 }
 

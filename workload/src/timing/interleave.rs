@@ -40,7 +40,7 @@ impl std::fmt::Debug for PartWork<'_> {
 ///
 /// # Panics
 ///
-/// If `rounds`, `parts` or `contestants` is empty. A panic of a contestant goes through.
+/// If `rounds`, `parts` or `contestants` is empty. A panic of a contestant propagates.
 pub fn interleave(rounds: usize, parts: usize, contestants: &mut [PartWork<'_>]) -> ByClock {
     assert!(rounds > 0 && parts > 0 && !contestants.is_empty(), "there is nothing to compare");
     let mut taken = vec![Vec::with_capacity(rounds); contestants.len()];

@@ -1,5 +1,5 @@
-//! Measures how much faster two threads are than one, for the machine itself and for code that is
-//! said to scale on it.
+//! Measures how much faster two threads are than one, for the machine itself and for code that
+//! should scale on it.
 
 use std::hint::black_box;
 use std::panic::resume_unwind;
@@ -47,14 +47,15 @@ pub fn rate<W: FnMut() -> u64>(
     })
 }
 
-/// A contestant: returns its [`rate`] on that many threads over such a window.
+/// A contestant: returns its [`rate`] on the given number of threads, over a window of the given
+/// length.
 pub type RateOn<'a> = &'a dyn Fn(usize, Duration) -> f64;
 
 /// Returns how much higher each contestant's rate is on `threads` threads than on one, in `rounds`
 /// pairs of windows.
 ///
 /// All contestants alternate, and so do the windows of a pair. The medians of two contestants, one
-/// of which may be the machine ([`xorshift`]), are then of the same time.
+/// of which may be the machine ([`xorshift`]), are then from the same period.
 ///
 /// # Panics
 ///
@@ -110,9 +111,8 @@ pub fn report_scaling(
 /// Returns how much faster two threads are than one here, by [`xorshift`] in nine pairs of windows
 /// of 100 ms.
 ///
-/// This is the yardstick for all code that is said to scale. No store can scale better than this
-/// loop, which shares nothing and touches no memory. On two hardware threads of one core it is
-/// below 2.
+/// This is the yardstick for all code that should scale. No store can scale better than this loop,
+/// which shares nothing and touches no memory. On two hardware threads of one core it is below 2.
 pub fn scaling_of_the_machine() -> Spread {
     scaling_of(2, Duration::from_millis(100), 9, &[&xorshift])[0]
 }

@@ -65,7 +65,7 @@ impl<T: Undo + 'static> Undoable<T> {
     ///
     /// # Errors
     ///
-    /// If signals cannot be watched. Then there must be no change.
+    /// If signals cannot be watched. Then the change must not be made.
     pub(crate) fn new(change: T) -> io::Result<Self> {
         let change = Arc::new(Mutex::new(change));
         let mut changes = CHANGES.lock();
@@ -140,7 +140,7 @@ mod tests {
         }
     }
 
-    /// A change is undone once when its owner is dropped, also while a panic unwinds. After that it
+    /// A change is undone once when its owner is dropped, even while a panic unwinds. After that it
     /// is forgotten.
     #[test]
     fn dropped_change_is_undone_once() {

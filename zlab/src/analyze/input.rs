@@ -112,7 +112,7 @@ impl AnalyzedBlocks {
         lines.insert(0, first);
         if pages.dropped_bytes() > 0 {
             lines.push(format!(
-                "  {} bytes at the ends of files are no whole block",
+                "  {} bytes at the ends of files are not a whole block",
                 pages.dropped_bytes()
             ));
         }

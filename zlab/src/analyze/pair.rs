@@ -83,7 +83,8 @@ pub(super) fn measure(spec: &PoolSpec, pages: &Pages) -> Result<PairReport, Fail
     Ok(report)
 }
 
-/// All that a run needs besides the store. It is created and touched before we count the growth.
+/// Everything that a run needs apart from the store. It is created and touched before we count the
+/// growth.
 struct PairRun<'a> {
     pages: &'a Pages,
     order: Vec<u32>,
@@ -166,7 +167,7 @@ mod tests {
         assert!(verified(|_, _| ()));
         assert!(!verified(|store, _| store.store(7, b"another block").unwrap()));
         assert!(!verified(|store, _| assert!(store.invalidate(&19))));
-        // Rejected, and yet there.
+        // A block that is marked as rejected, but is in the store.
         assert!(!verified(|_, run| run.taken[3] = false));
     }
 

@@ -57,7 +57,7 @@ where
 mod tests {
     use super::*;
 
-    /// Numbers out of range say the range.
+    /// The error of a number out of range names the range.
     #[test]
     fn wrong_number_names_the_range() {
         for text in ["0", "262145", "-1", "4k", ""] {

@@ -20,7 +20,7 @@ const LOADS: usize = 10_000;
 
 const SEED: u64 = 5;
 
-/// A store without a pool for cold blocks.
+/// A store without a cold pool.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Plain {
     pub(super) held_bytes: usize,
@@ -28,7 +28,7 @@ pub(super) struct Plain {
     pub(super) verified: bool,
 }
 
-/// A store with such a pool, and with this share of hot blocks.
+/// A store with a cold pool, and with this share of hot blocks.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Measured {
     pub(super) hot_percent: u8,
@@ -39,7 +39,8 @@ pub(super) struct Measured {
     /// Bytes of the objects made cold, before and after.
     pub(super) object_bytes_before: usize,
     pub(super) object_bytes_after: usize,
-    /// CPU of the clock and of the compaction after it, for each block made cold or tried.
+    /// CPU time of the clock and of the compaction after it, per block that became cold or was
+    /// tried.
     pub(super) cpu_us_per_block: f64,
     pub(super) hot_load_ns: Percentiles,
     pub(super) cold_load_ns: Percentiles,
@@ -56,7 +57,7 @@ pub(super) fn plain(spec: &PoolSpec, pages: &Pages) -> Result<Plain, Failure> {
     Ok(Plain { held_bytes, load_ns, verified: verify(&store, pages)? })
 }
 
-/// Measures a store with a pool for cold blocks.
+/// Measures a store with a cold pool.
 pub(super) fn with_cold_pool(
     [hot_spec, cold_spec]: &[PoolSpec; 2],
     pages: &Pages,

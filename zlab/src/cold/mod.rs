@@ -1,4 +1,4 @@
-//! `zlab analyze --cold SPEC`: what a pool for cold blocks would save and cost on these blocks.
+//! `zlab analyze --cold SPEC`: what a cold pool would save and cost on these blocks.
 //!
 //! ```text
 //!   blocks ──► a store of the first pool alone ─────────────────────────► bytes held
@@ -39,7 +39,7 @@ pub(crate) fn specs(
     let specs = [drivers::check(&hot, block_size)?, drivers::check(cold, block_size)?];
     if specs[0].compressor == specs[1].compressor {
         return Err(Failure::new(format!(
-            "cold blocks would be compressed as the others are, with {}: give another --cold",
+            "cold blocks would be compressed like the others, with {}: give another --cold",
             specs[1].compressor
         )));
     }

@@ -10,7 +10,7 @@ const WIDTH: f64 = 640.0;
 const LEFT: f64 = 92.0;
 const RIGHT: f64 = WIDTH - 150.0;
 const TOP: f64 = 72.0;
-/// From one bar to the next, and of that the bar itself.
+/// The distance from one bar to the next, and the height of a bar.
 const ROW: f64 = 40.0;
 const BAR: f64 = 24.0;
 
@@ -25,7 +25,7 @@ const STYLE: &str = "
   }
 ";
 
-/// Draws a bar for the store without a pool for cold blocks, and one per share of hot blocks.
+/// Draws a bar for the store without a cold pool, and one per share of hot blocks.
 pub(super) fn svg(report: &ColdPoolReport) -> String {
     let rows = report.results.len() + 1;
     let height = TOP + rows as f64 * ROW + 16.0;
@@ -67,5 +67,5 @@ fn bar(svg: &mut String, row: usize, label: &str, class: &str, share: f64, value
         LEFT - 8.0,
         LEFT + width + 8.0
     )
-    .expect("a string takes it");
+    .expect("a string takes any text");
 }

@@ -37,7 +37,7 @@ impl ColdPoolReport {
         }
     }
 
-    /// Returns the bytes held, over those of the store without a pool for cold blocks.
+    /// Returns the bytes held, over those of the store without a cold pool.
     pub(super) fn over_plain(&self, measured: &Measured) -> f64 {
         measured.held_bytes as f64 / self.plain.held_bytes.max(1) as f64
     }

@@ -1,4 +1,4 @@
-//! `zlab region`: verifies every byte of a region while everything happens to it at once.
+//! `zlab region`: verifies every byte of a region while several threads use and change it.
 //!
 //! ```text
 //!   workers     write and verify pieces of their own, at random and in order; a page has several
@@ -66,7 +66,7 @@ pub(crate) fn run(args: &RegionArgs) -> Result<ExitCode, Failure> {
         match run_mode(mode, args, &blocks, args.seconds / modes.len() as u32) {
             Ok(report) => reports.push(report),
             Err(error) if error.is_unsupported() => {
-                // No failure: a script runs this wherever it runs the rest.
+                // Not a failure, because scripts run this command on every machine.
                 eprintln!("zlab: region skipped: {error}");
                 return Ok(ExitCode::SUCCESS);
             }

@@ -1,4 +1,4 @@
-//! A round: everything at once for a while, with a model of every byte.
+//! A round: everything runs at once for a while, with a model of every byte.
 
 use std::fs::File;
 use std::io::Write;
@@ -21,7 +21,7 @@ const PIECE: usize = 3000;
 /// Bytes at the end of the region into which a file is read.
 const DIRECT: usize = 1 << 20;
 
-/// Pieces that a worker visits in order before it jumps about again.
+/// Pieces that a worker visits in order before it visits random ones again.
 const IN_ORDER: usize = 512;
 
 /// Pools to switch between.
@@ -178,7 +178,7 @@ impl Share<'_> {
 }
 
 impl DirectFile {
-    /// Creates a file in the folder for temporary files, which goes with the descriptor.
+    /// Creates a file in the folder for temporary files, which is removed with its descriptor.
     fn create() -> Option<DirectFile> {
         let path = std::env::temp_dir().join(format!("zlab-region-{}", std::process::id()));
         let byte = |at: usize| (at / PAGE.get() + at * 31) as u8 | 1;
@@ -199,8 +199,8 @@ impl DirectFile {
             tail.fill(0);
             let mut read = 0;
             while read < tail.len() {
-                // Where the kernel may not fault pages in, they have to be there: it reads less, or
-                // nothing, and we touch them again.
+                // If the kernel may not fault pages in, it reads less, or nothing, and we touch the
+                // pages again.
                 tail[read..].iter_mut().step_by(PAGE.get()).for_each(|byte| *byte = 0);
                 match self.file.read_at(&mut tail[read..], read as u64) {
                     Ok(bytes) => read += bytes,
@@ -215,7 +215,7 @@ impl DirectFile {
     }
 }
 
-/// Changes the limit, switches, puts away and brings back.
+/// Changes the limit, switches pools, puts pages away and brings them back.
 fn steer(control: &RegionControl, limit: usize, len: usize, done: &AtomicBool, seed: u64) -> Tally {
     let mut tally = Tally::default();
     let mut rng = Rng::new(seed);
@@ -238,7 +238,7 @@ fn steer(control: &RegionControl, limit: usize, len: usize, done: &AtomicBool, s
     tally
 }
 
-/// Forks and executes a program that does nothing, all the time.
+/// Repeatedly forks and executes a program that does nothing.
 fn start_children(done: &AtomicBool) -> Tally {
     let mut tally = Tally::default();
     while !done.load(Ordering::Relaxed) {
@@ -262,7 +262,7 @@ fn verify(
     tally.wrong += u64::from(piece != &expected[..]);
 }
 
-/// The bytes of a piece that was written with `seed`.
+/// Fills `bytes` with the contents of a piece that was written with `seed`.
 fn contents(blocks: &SeededBlocks, seed: u64, len: usize, bytes: &mut Vec<u8>) {
     if seed == 0 {
         bytes.clear();

@@ -11,7 +11,7 @@ use zswap::Store;
 /// - `insert` stores a block under a new key or, for 1/4 of the fills, replaces one.
 /// - `free` invalidates.
 /// - A store has no call for `hold`, `release`, `compact`, `reclaim` and `trim`. They read
-///   everything instead, so that every list has a meaning.
+///   everything instead, so that every list is valid.
 #[derive(Debug)]
 pub(crate) struct StoreModelRunner<'a> {
     store: &'a Store<u64>,

@@ -115,7 +115,7 @@ pub(crate) fn run(args: &StormArgs) -> Result<ExitCode, Failure> {
         PhaseChoice::Loaded => vec![StormPhase::Loaded],
         PhaseChoice::Both => vec![StormPhase::Empty, StormPhase::Loaded],
     };
-    // Set the policy before the threads start that it is to watch.
+    // Set the policy before the threads that it watches start.
     set_check_policy(CheckPolicy::Count);
     let mut report = StormReport::default();
     let measured = measure(args, &phases, &setup, &mut report);

@@ -66,7 +66,7 @@ pub(super) struct PhaseReport {
     pub(super) first_error: Option<String>,
 }
 
-/// Fate of evicted blocks, of which one in 16 is looked at.
+/// The fate of evicted blocks, of which 1 in 16 is tracked.
 #[derive(Debug, Serialize)]
 pub(super) struct EvictedFate {
     pub(super) noted: u64,

@@ -22,8 +22,8 @@ const STRETCH_BYTES: usize = 256 << 10;
 const MAX_ROUNDS: usize = 9;
 /// Stop after the round in which this time has passed.
 const BUDGET: Duration = Duration::from_secs(45);
-/// A setting whose round takes this long is measured once, because chance makes no difference
-/// there.
+/// A setting whose round takes this long is measured once, because interruptions make little
+/// difference to it.
 const SLOW: Duration = Duration::from_millis(500);
 
 /// The cost of one setting.

@@ -75,7 +75,7 @@ pub(crate) fn run(args: &TopArgs) -> Result<ExitCode, Failure> {
         next = match frame(args, &specs, Some(&next)) {
             Ok(frame) => frame,
             Err(SampleError::Process(error)) if has_ended(&error) => {
-                // First the terminal, or the message would go with the screen.
+                // Restore the terminal first, or the message would disappear with the screen.
                 drop(screen);
                 eprintln!("zlab: process {} has ended", args.pid);
                 break;
@@ -98,7 +98,8 @@ fn frame(
     Ok(TopFrame::new(sample, before))
 }
 
-/// A process that ends has no memory at first, and then no entry.
+/// Returns whether the process has ended. Then it has no memory at first, and later no entry in
+/// `/proc`.
 fn has_ended(error: &ProcessError) -> bool {
     matches!(error, ProcessError::NotFound { .. } | ProcessError::Nothing { .. })
 }

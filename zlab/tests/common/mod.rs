@@ -1,9 +1,5 @@
-//! Shared by the tests: running the program, what it printed, and files for it.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test file uses a part of this, and none is outside"
-)]
+//! Helpers of the tests: running the program, reading its output, and writing files for it.
+#![allow(dead_code, unreachable_pub, reason = "each test program uses a part of this module")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -54,7 +50,8 @@ pub fn number(object: &Value, field: &str) -> u64 {
     object[field].as_u64().unwrap_or_else(|| panic!("no number {field} in {object}"))
 }
 
-/// 3 same-filled blocks, 5 that do not compress, 32 of text, and half a block at the end.
+/// Writes a file of 3 same-filled blocks, 5 that do not compress, 32 of text, and half a block at
+/// the end.
 pub fn pages(folder: &Path) -> PathBuf {
     let mut bytes = Vec::new();
     (0..3).for_each(|i| bytes.extend([i; BLOCK]));

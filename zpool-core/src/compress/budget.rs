@@ -1,4 +1,4 @@
-//! The account of the contexts of several codecs, with a bound for compression contexts.
+//! An account of the contexts of several codecs, with a bound for compression contexts.
 
 use crate::internal::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,8 +9,8 @@ const NONE: usize = usize::MAX;
 /// for compression contexts.
 ///
 /// With a bound, a codec makes another compression context only if all contexts together stay
-/// within it, or if the codec has none yet. Otherwise the thread waits until another one returns a
-/// context. These threads do not wait, and may exceed the bound by one context each:
+/// within it, or if the codec has none yet. Otherwise the thread waits until another thread returns
+/// a context. These threads do not wait, and may exceed the bound by one context each:
 ///
 /// - a thread that is using a context of any codec: it could be waiting for itself;
 /// - a thread inside a [`NoBlock`](crate::NoBlock) section;

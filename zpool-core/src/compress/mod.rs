@@ -65,7 +65,7 @@ pub trait Compressor: Send + Sync + Debug {
     /// As for `compression_context`.
     fn decompression_context(&self) -> Result<Box<dyn DecompressionContext>, CodecError> {
         Err(CodecError::Failed(format!(
-            "`{}` decompresses without a context: call `decompress` of the compressor",
+            "`{}` decompresses without a context: call the compressor's own `decompress`",
             self.identity()
         )))
     }
@@ -124,7 +124,7 @@ pub trait CompressionContext: Send + Debug {
     /// - K3. Deterministic: equal blocks compress to equal bytes, whatever the context did before.
     /// - K4. Never writes outside `out`, which may have any length. Bytes of `out` behind the
     ///   compressed form may change.
-    /// - K5. Returns [`Compressed::DoesNotFit`], which is no error, if the compressed form is
+    /// - K5. Returns [`Compressed::DoesNotFit`], which is not an error, if the compressed form is
     ///   longer than `out`. It always fits in [`compress_bound`](Compressor::compress_bound) bytes.
     /// - K6. No byte of an earlier block appears in a later block's output.
     ///
@@ -160,8 +160,8 @@ pub trait DecompressionContext: Send + Debug {
     ///
     /// # Errors
     ///
-    /// - K10. [`CodecError::Corrupt`]. Then the bytes of `block` are unspecified, but stem from no
-    ///   block other than the ones that it held before.
+    /// - K10. [`CodecError::Corrupt`]. Then the bytes of `block` are unspecified: they may depend
+    ///   on `compressed` and on what `block` held before, but on no other block.
     fn decompress(&mut self, compressed: &[u8], block: &mut [u8]) -> Result<(), CodecError>;
 
     /// Returns the bytes of memory that this context holds.

@@ -176,8 +176,8 @@ impl Job {
         // SAFETY: invariant 1.
         let run = unsafe { node.as_ref() }.vtable.run;
         let _inside = InJob::enter();
-        // AssertUnwindSafe: the closure's captures are consumed by it, and the owners of shared
-        // state keep that consistent.
+        // AssertUnwindSafe: the call consumes the closure's captures, and shared state is kept
+        // consistent by its owners.
         catch_unwind(AssertUnwindSafe(|| {
             // SAFETY: `run`(1): invariant 1, and `into_node` gave up this job's ownership.
             unsafe { run(node) }

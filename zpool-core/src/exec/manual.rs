@@ -104,8 +104,8 @@ impl Manual {
     }
 
     /// Takes the oldest pending job, which counts as running from now on. One job runs at a time,
-    /// so that they run in order even if several threads flush. But a job may run later ones inside
-    /// itself.
+    /// so jobs run in order even if several threads flush. The exception is a running job, which
+    /// may run later ones inside itself.
     fn next(&self) -> Option<Job> {
         let on_top = self.not_from_own_job().is_err();
         let mut state = self.state.lock();

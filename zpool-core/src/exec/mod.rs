@@ -86,8 +86,8 @@ pub struct ExecutorProperties {
     pub ordered: bool,
     /// Jobs run inside `submit`.
     pub runs_on_caller: bool,
-    /// `submit_later` keeps its delay. Without this promise, no work that repeats itself for ever
-    /// is submitted.
+    /// `submit_later` keeps its delay. Without this promise, callers submit no work that resubmits
+    /// itself for ever.
     pub keeps_delays: bool,
 }
 
@@ -177,7 +177,7 @@ pub struct Refused {
 pub enum RefusedReason {
     /// The executor is shut down.
     ShutDown,
-    /// The executor has as many jobs as it takes.
+    /// The executor's queue is full.
     Full,
 }
 

@@ -358,7 +358,7 @@ impl<T: Released> Dying<T> {
         let value = self.block.value.get();
         // SAFETY: invariant 1: this is the one Dying, and there is no reference.
         let value = unsafe { &mut *value };
-        // SAFETY: taken once: `self` is consumed, and `taken` tells its drop.
+        // SAFETY: taken once: `self` is consumed, and its drop sees `taken`.
         unsafe { ManuallyDrop::take(value) }
     }
 }

@@ -33,8 +33,8 @@ pub fn current_cpu() -> usize {
     }
     #[cfg(all(not(target_os = "linux"), not(zpool_loom)))]
     {
-        // Without getcpu, a number per thread serves as well: threads that run at once have
-        // different ones.
+        // Without getcpu, a number per thread serves as well: threads that run at the same time
+        // have different ones.
         static NEXT: core::sync::atomic::AtomicUsize = core::sync::atomic::AtomicUsize::new(0);
         std::thread_local! {
             static MINE: usize = NEXT.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
@@ -57,7 +57,7 @@ const USES_OF_ONE_ANSWER: u32 = 16;
 /// The processor of a thread, on targets where asking is a system call.
 #[cfg_attr(
     any(not(target_os = "linux"), target_arch = "x86_64", target_arch = "x86", zpool_loom),
-    allow(dead_code, reason = "asking costs nothing here; its tests run all the same")
+    allow(dead_code, reason = "asking is cheap on this target, but the tests still run")
 )]
 struct KeptCpu {
     cpu: core::cell::Cell<usize>,
@@ -86,7 +86,7 @@ impl KeptCpu {
     }
 }
 
-/// Returns the number of shards that keep the processors of this machine apart: their number
+/// Returns the number of shards for counts per processor: the number of this machine's processors,
 /// rounded up to a power of two, at most 64.
 pub fn cpu_shards() -> usize {
     if cfg!(zpool_loom) {
@@ -99,7 +99,7 @@ pub fn cpu_shards() -> usize {
     })
 }
 
-// Of loom, whose threads are coroutines of one thread of the system.
+// loom's own thread-local storage, since its threads are coroutines of one system thread.
 #[cfg(zpool_loom)]
 loom::thread_local! {
     static LOOM_CPU: core::cell::Cell<usize> = core::cell::Cell::new(0);
@@ -174,7 +174,7 @@ impl<T> PerCpu<T> {
     #[inline]
     fn home(&self) -> usize {
         let (cpu, cells) = (current_cpu(), self.cells.len());
-        // There are rarely more processors than cells: the division is for those.
+        // Divides only in the rare case of more processors than cells.
         if cpu < cells { cpu } else { cpu % cells }
     }
 
@@ -211,8 +211,8 @@ impl<T> fmt::Debug for PerCpu<T> {
 mod tests {
     use super::*;
 
-    /// An operation that uses the number 8 times asks the system at most once, and every second one
-    /// not at all. A thread that has moved notices it soon.
+    /// An operation that uses the number 8 times asks the system at most once, and every second
+    /// operation not at all. A thread that has moved notices it soon.
     #[test]
     fn kept_cpu_asks_once_in_sixteen_uses() {
         let (kept, asked) = (KeptCpu::new(), core::cell::Cell::new(0));
@@ -252,8 +252,8 @@ mod tests {
             for _ in 0..4 {
                 s.spawn(|| {
                     for _ in 0..2_000 {
-                        // As a user does: takes or makes one, counts in it without atomics, and
-                        // puts it back.
+                        // Like a real user, takes or makes a value, counts in it without atomics,
+                        // and puts it back.
                         let mut mine = cache.take().unwrap_or_default();
                         *mine += 1;
                         if let Err(mine) = cache.put(mine) {

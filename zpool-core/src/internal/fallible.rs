@@ -48,7 +48,7 @@ pub fn try_box<T>(value: T) -> Result<Box<T>, T> {
 pub struct TryArc<T> {
     /// # Invariants
     ///
-    /// 1. Points to an `CountedBox` that was boxed by `try_new`, and that lives until its count,
+    /// 1. Points to a `CountedBox` that was boxed by `try_new`, and that lives until its count,
     ///    which is the number of `TryArc`s that point to it, is 0.
     inner: NonNull<CountedBox<T>>,
     owns: PhantomData<CountedBox<T>>,

@@ -1,5 +1,5 @@
-//! Internals that the crates of this workspace share. No stability: anything here may change or go
-//! with any release.
+//! Internals that the crates of this workspace share. Any release may change or remove anything
+//! here.
 //!
 //! ```text
 //!   panic       catch panics of plug-ins, discard their payloads
@@ -8,8 +8,8 @@
 //!   counted     reference counts sharded by processor        fallible    Arc and Box that can fail
 //! ```
 //!
-//! Two types are here because plug-ins need no access to them, although their code lives with what
-//! it belongs to: [`JobList`] and [`PreparedJob`] in `exec`, [`FrameTable`] in `page`.
+//! Three types are exported here, because plug-ins need no access to them, although their code is
+//! elsewhere: [`JobList`] and [`PreparedJob`] in `exec`, [`FrameTable`] in `page`.
 
 #[allow(unsafe_code, reason = "a reference count whose references are plain pointers")]
 mod counted;

@@ -62,7 +62,7 @@ impl<T> Drop for Foreign<T> {
 
 impl<T: fmt::Debug> fmt::Debug for Foreign<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Into a string first: a panic halfway must not leave a partly written formatter.
+        // Formats into a string first, so that a panic halfway leaves no partial output.
         match catch(|| format!("{:?}", self.value())) {
             Some(text) => f.write_str(&text),
             None => f.write_str("(its Debug panicked)"),
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
     use std::panic::{panic_any, resume_unwind};
 
-    /// Dropping this panics with another of its kind, as often as the number says.
+    /// Its drop panics with another `Chain` as payload, as many times as the number says.
     struct Chain(u32);
 
     impl Drop for Chain {

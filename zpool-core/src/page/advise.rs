@@ -150,7 +150,7 @@ mod system {
     static MINCORE_IS_USELESS: AtomicBool = AtomicBool::new(false);
 
     /// Frames of a range that are checked after the system has accepted advice.
-    const LOOKED_AT: usize = 64;
+    const CHECKED_FRAMES: usize = 64;
 
     /// Implements the parent's function of this name.
     ///
@@ -219,8 +219,8 @@ mod system {
     /// As for `dont_need`.
     unsafe fn dont_need_locked(base: NonNull<u8>, len: usize) -> bool {
         let at = base.as_ptr().cast();
-        // SAFETY: (1) and (2); the contents may go. They stay locked: whatever is written there
-        // next.
+        // SAFETY: (1) and (2); the contents may go. The range stays locked, and so does what is
+        // written there next.
         if unsafe { madvise(at, len, Advice::LinuxDontneedLocked) }.is_ok() {
             return true;
         }
@@ -307,12 +307,12 @@ mod system {
         /// As for `dont_need`.
         pub(super) unsafe fn is_gone(&self) -> bool {
             if self.by_contents {
-                // SAFETY: (1) and (2). What has gone reads as zero.
+                // SAFETY: (1) and (2). A returned frame reads as zero.
                 return unsafe { self.base.read_volatile() } == 0;
             }
             let frame = super::super::os_frame_size();
-            let len = self.len.min(LOOKED_AT * frame);
-            // A system that does not tell is trusted.
+            let len = self.len.min(CHECKED_FRAMES * frame);
+            // A system that cannot report residency is trusted.
             // SAFETY: (1).
             unsafe { resident(self.base, len, frame) }.is_none_or(|frames| frames == 0)
         }
@@ -327,10 +327,10 @@ mod system {
         if MINCORE_IS_USELESS.load(Ordering::Relaxed) {
             return None;
         }
-        let mut frames = [0u8; LOOKED_AT];
+        let mut frames = [0u8; CHECKED_FRAMES];
         let (mut at, mut count) = (0, 0);
         while at < len {
-            let part = (len - at).min(LOOKED_AT * frame);
+            let part = (len - at).min(CHECKED_FRAMES * frame);
             // SAFETY: inside the range.
             let from = unsafe { base.add(at) };
             // SAFETY: mapped memory by (1), and a byte for each frame of it.
@@ -399,7 +399,7 @@ mod system {
 mod system {
     use core::ptr::NonNull;
 
-    /// Returns false without an effect.
+    /// Does nothing and returns false.
     ///
     /// # Safety
     ///
@@ -422,9 +422,10 @@ mod vectored {
     const PIDFD_SELF: c_int = -10_000;
 
     /// Ranges of one call, which are listed on the stack.
-    const MOST: usize = 128;
+    const MAX_RANGES: usize = 128;
 
-    /// Returns ranges as long as the system takes them in this way. Returns their number.
+    /// Returns ranges to the system until it refuses some. Returns the number of ranges that are
+    /// gone.
     ///
     /// # Safety
     ///
@@ -434,7 +435,7 @@ mod vectored {
         // atomic, since it outlives models.
         static REFUSED: AtomicBool = AtomicBool::new(false);
         let mut done = 0;
-        for chunk in ranges.chunks(MOST) {
+        for chunk in ranges.chunks(MAX_RANGES) {
             if REFUSED.load(Ordering::Relaxed) {
                 break;
             }
@@ -455,13 +456,13 @@ mod vectored {
         done
     }
 
-    /// Makes the call, for at most [`MOST`] ranges. Returns the bytes advised, or -1.
+    /// Makes the call, for at most [`MAX_RANGES`] ranges. Returns the bytes advised, or -1.
     ///
     /// # Safety
     ///
     /// As for `dont_need`.
     unsafe fn advise(ranges: &[(NonNull<u8>, usize)]) -> c_long {
-        let mut vector = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; MOST];
+        let mut vector = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; MAX_RANGES];
         for (entry, &(base, len)) in vector.iter_mut().zip(ranges) {
             *entry = libc::iovec { iov_base: base.as_ptr().cast(), iov_len: len };
         }
@@ -472,7 +473,7 @@ mod vectored {
                 libc::SYS_process_madvise,
                 PIDFD_SELF,
                 vector.as_ptr(),
-                ranges.len().min(MOST),
+                ranges.len().min(MAX_RANGES),
                 libc::MADV_DONTNEED,
                 0 as c_uint,
             )

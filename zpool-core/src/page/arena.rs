@@ -86,7 +86,7 @@ impl Arena {
         self.len - self.bump
     }
 
-    /// Cuts off `len` bytes and opens them. There must be enough left.
+    /// Cuts off `len` bytes and opens them. At least that many must be [left](Self::left).
     ///
     /// # Errors
     ///
@@ -106,7 +106,7 @@ impl Arena {
         Ok(at)
     }
 
-    /// Makes the whole arena uncut again. No run of it is out, and no free run is listed.
+    /// Makes all of the arena uncut again. No run of it is out, and no free run is listed.
     pub(super) fn reset(&mut self) {
         debug_assert!(self.runs == 0 && self.retained == 0, "an arena to use again: {self:?}");
         self.bump = 0;

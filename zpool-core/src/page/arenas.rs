@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   take(len)       a free run of that length, retained memory first; otherwise cut a new one
-//!   put_back(run)   to the free runs of its length; an arena without runs becomes whole again
+//!   put_back(run)   to the free runs of its length; an arena without runs is reset
 //! ```
 //!
 //! Runs are reused by exact length, and never split or merged: address space is plentiful, and
@@ -35,7 +35,7 @@ pub(super) struct Arenas {
     /// Frames for which the system holds memory: of free runs, and of arenas that it did not unmap.
     pub(super) retained: usize,
     /// Whether an arena may have no run out while its free runs are still listed.
-    some_are_whole: bool,
+    some_are_unused: bool,
     /// Whether new arenas are excluded from core dumps.
     pub(super) excluded_from_dumps: bool,
 }
@@ -82,7 +82,7 @@ impl Arenas {
     }
 
     /// Takes a range back, with the number of its frames for which the system holds memory. Call
-    /// [`next_surplus`](Self::next_surplus) when all are back. Needs no memory.
+    /// [`next_surplus`](Self::next_surplus) when all runs are back. Needs no memory.
     pub(super) fn put_back(&mut self, addr: usize, len: usize, retained: usize) {
         let list = self.lists.binary_search_by_key(&len, |list| list.len);
         let list = &mut self.lists[list.expect("runs of this length are out")];
@@ -92,17 +92,17 @@ impl Arenas {
         let arena = self.arena_of(addr);
         arena.runs -= 1;
         arena.retained += retained;
-        self.some_are_whole |= arena.runs == 0;
+        self.some_are_unused |= arena.runs == 0;
         self.retained += retained;
     }
 
-    /// Makes arenas without runs whole again. Returns one that the caller has to unmap without the
-    /// lock, until there is none.
+    /// Resets arenas that have no run out. Returns a surplus one, which the caller has to unmap
+    /// without the lock, or `None` if none is left.
     pub(super) fn next_surplus(&mut self) -> Option<Arena> {
-        if !self.some_are_whole {
+        if !self.some_are_unused {
             return None;
         }
-        self.forget_runs_of_whole_arenas();
+        self.forget_runs_of_unused_arenas();
         let mut idle = 0;
         for at in 0..self.mapped.len() {
             let arena = &mut self.mapped[at];
@@ -121,7 +121,7 @@ impl Arenas {
             }
             arena.reset();
         }
-        self.some_are_whole = false;
+        self.some_are_unused = false;
         self.fit();
         None
     }
@@ -204,7 +204,7 @@ impl Arenas {
     }
 
     /// Removes the free runs of arenas that have no run out.
-    fn forget_runs_of_whole_arenas(&mut self) {
+    fn forget_runs_of_unused_arenas(&mut self) {
         let Arenas { mapped, lists, .. } = self;
         for list in lists {
             list.free.retain(|run| mapped[place_of(mapped, run.addr)].runs > 0);
@@ -290,7 +290,7 @@ mod tests {
     /// A list that is shrunk keeps room for the runs that are out, so that no release needs memory.
     #[test]
     fn shrunk_list_has_room_for_all_runs() {
-        // Which of an arena's runs stay out, of those that a shrunk list keeps room for.
+        // How many of the first arena's runs stay out.
         for stay in [1, 20, 40, 63] {
             let mut arenas = Arenas::default();
             let mut runs = take(&mut arenas, 64 * 10);

@@ -30,10 +30,11 @@ pub struct FaultySource {
     until: AtomicU64,
     failures: AtomicU64,
     keeps_frames: AtomicBool,
-    /// Frames that may be uncharged while frames are kept: charged meanwhile, or of released runs.
-    may_go: AtomicUsize,
+    /// Frames that may be uncharged while frames are kept: those of charges made meanwhile and of
+    /// released runs.
+    uncharge_allowance: AtomicUsize,
     /// Frames that were uncharged meanwhile.
-    went: AtomicUsize,
+    uncharged: AtomicUsize,
     /// Frames whose discard has failed meanwhile.
     kept: AtomicUsize,
 }
@@ -49,8 +50,8 @@ impl FaultySource {
             until: word(0),
             failures: word(0),
             keeps_frames: AtomicBool::new(false),
-            may_go: AtomicUsize::new(0),
-            went: AtomicUsize::new(0),
+            uncharge_allowance: AtomicUsize::new(0),
+            uncharged: AtomicUsize::new(0),
             kept: AtomicUsize::new(0),
         };
         source.plan(plan);
@@ -74,8 +75,8 @@ impl FaultySource {
     /// their contents stay. Runs can be released nevertheless.
     pub fn keep_frames(&self, keep: bool) {
         self.keeps_frames.store(keep, Ordering::Relaxed);
-        self.may_go.store(0, Ordering::Relaxed);
-        self.went.store(0, Ordering::Relaxed);
+        self.uncharge_allowance.store(0, Ordering::Relaxed);
+        self.uncharged.store(0, Ordering::Relaxed);
         self.kept.store(0, Ordering::Relaxed);
     }
 
@@ -83,13 +84,13 @@ impl FaultySource {
     /// [kept](Self::keep_frames): those beyond the frames of released runs and new charges. 0 for a
     /// pool with correct accounts.
     pub fn frames_off_the_books(&self) -> usize {
-        let went = self.went.load(Ordering::Relaxed);
-        let beyond = went.saturating_sub(self.may_go.load(Ordering::Relaxed));
+        let uncharged = self.uncharged.load(Ordering::Relaxed);
+        let beyond = uncharged.saturating_sub(self.uncharge_allowance.load(Ordering::Relaxed));
         beyond.min(self.kept.load(Ordering::Relaxed))
     }
 
     fn note_released(&self, run: &Run) {
-        self.may_go.fetch_add(run.len() / self.inner.frame_size(), Ordering::Relaxed);
+        self.uncharge_allowance.fetch_add(run.len() / self.inner.frame_size(), Ordering::Relaxed);
     }
 
     /// Returns how many calls could have failed since the plan was set.
@@ -126,12 +127,12 @@ unsafe impl PageSource for FaultySource {
 
     fn charge(&self, frames: usize) -> Result<(), OutOfFrames> {
         self.call()?;
-        self.may_go.fetch_add(frames, Ordering::Relaxed);
+        self.uncharge_allowance.fetch_add(frames, Ordering::Relaxed);
         self.inner.charge(frames)
     }
 
     fn uncharge(&self, frames: usize) {
-        self.went.fetch_add(frames, Ordering::Relaxed);
+        self.uncharged.fetch_add(frames, Ordering::Relaxed);
         self.inner.uncharge(frames);
     }
 
@@ -179,7 +180,7 @@ unsafe impl PageSource for FaultySource {
 }
 
 #[cfg(all(test, not(zpool_loom)))]
-#[allow(unsafe_code, reason = "is a pool's side of the source")]
+#[allow(unsafe_code, reason = "the tests call the source as a pool does")]
 mod tests {
     use super::*;
     use crate::page::HeapSource;
@@ -204,7 +205,7 @@ mod tests {
     /// A discard fails while frames are kept, and uncharging its frames is noticed. Released frames
     /// and unused charges may be uncharged.
     #[test]
-    fn kept_frames_struck_off_are_counted() {
+    fn uncharged_kept_frames_are_counted() {
         let source = FaultySource::new(Arc::new(HeapSource::new(4096)), FaultPlan::Never);
         let (first, second) = (source.reserve(2).unwrap(), source.reserve(3).unwrap());
         source.charge(5).unwrap();

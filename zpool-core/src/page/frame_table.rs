@@ -20,7 +20,7 @@ use super::{OutOfFrames, PageSource, Run};
 /// more than the holes in the heap.
 const MAPPED_FROM: usize = 8 << 10;
 
-/// A boxed slice that can fail to be made, and whose bytes are known exactly.
+/// A boxed slice whose allocation can fail, and whose size in memory is known exactly.
 ///
 /// All tables of the process take their frames from one source, so small tables share mappings.
 /// Making or dropping a table that lies in frames may block.

@@ -24,7 +24,7 @@ impl HeapSource {
     ///
     /// # Panics
     ///
-    /// If `frame_size` is no power of two, or less than 4096.
+    /// If `frame_size` is not a power of two, or less than 4096.
     pub fn new(frame_size: usize) -> HeapSource {
         assert!(
             frame_size.is_power_of_two() && frame_size >= 4096,
@@ -35,7 +35,7 @@ impl HeapSource {
 
     fn layout(&self, bytes: usize) -> Layout {
         Layout::from_size_align(bytes, self.frame_size)
-            .expect("no longer than a run that was asked for with this very layout")
+            .expect("the layout was valid when the run was reserved")
     }
 }
 

@@ -241,7 +241,7 @@ pub struct Discard {
 }
 
 impl Discard {
-    /// Makes an entry for `frames` of `run`, not taken back yet.
+    /// Makes an entry for `frames` of `run`, which counts as not taken back yet.
     pub fn new(run: Run, frames: Range<usize>) -> Discard {
         Discard { run, frames, given_back: false }
     }

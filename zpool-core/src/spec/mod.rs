@@ -8,7 +8,7 @@
 //!   value     := one or more characters except "," "(" ")" and control characters; trimmed
 //! ```
 //!
-//! Spaces are allowed between any two of these. Drivers interpret names and values; a [`Component`]
+//! Spaces are allowed between any two tokens. Drivers interpret names and values; a [`Component`]
 //! only keeps its parameters sorted, so that two texts for one thing are equal. The identity of a
 //! spec is its `Display` text.
 
@@ -125,7 +125,7 @@ impl fmt::Display for Params {
     }
 }
 
-/// The error of a text that is no spec, with the position and what was expected there.
+/// The error of a text that is not a spec, with the position and what was expected there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpecError {
     /// The whole text.

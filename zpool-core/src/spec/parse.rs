@@ -31,7 +31,7 @@ impl<'a> Parser<'a> {
         Ok(Component { name, params })
     }
 
-    /// Parses from behind the opening parenthesis through the closing one.
+    /// Parses the text after the opening parenthesis, through the closing one.
     fn params(&mut self) -> Result<Params, SpecError> {
         let mut params = Params::default();
         if self.eat(')') {

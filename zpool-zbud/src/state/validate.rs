@@ -129,8 +129,8 @@ fn check_page(
     Ok(())
 }
 
-/// Every page of a list belongs there. As many pages are listed as belong to a list, so each is on
-/// its own.
+/// Checks that every page of a list belongs there, and that as many pages are listed as belong to a
+/// list, so that each is on its own.
 fn check_lists(state: &ZbudState, seen: &Totals) -> Result<(), Violation> {
     check_list(state, &state.vacant, By::Group, |group| group == PageGroup::Vacant)?;
     check_list(state, &state.empty, By::Group, |group| group == PageGroup::Empty)?;

@@ -22,7 +22,7 @@ pub(crate) struct Classes {
     /// come and go.
     classes: Box<[OnceLock<BoxedClass>]>,
     magazines: MagazineSet,
-    /// Apart from what every insert and free reads.
+    /// On a cache line apart from what every insert and free reads.
     pub(super) pressure: CachePadded<Pressure>,
     /// Bytes on the heap.
     metadata: AtomicUsize,
@@ -73,7 +73,7 @@ impl Classes {
         self.metadata.load(Ordering::Relaxed)
     }
 
-    /// Counts heap memory of a class that was replaced by other.
+    /// Counts that heap memory of a class was replaced by other memory.
     pub(crate) fn metadata_changed(&self, before: usize, after: usize) {
         self.metadata.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
     }
@@ -157,8 +157,7 @@ impl Classes {
         })
     }
 
-    /// Locks all classes that exist, in order of size. The caller looks at them and changes
-    /// nothing.
+    /// Locks all classes that exist, in order of size. The caller only reads them.
     pub(crate) fn lock_all<'c>(
         &'c self,
         locked: &mut Vec<(&'c Class, MutexGuard<'c, ClassState>)>,
@@ -171,14 +170,14 @@ impl Classes {
     #[inline]
     pub(crate) fn release_slot(&self, zspage: &Zspage, slot: u16, len: u32) -> bool {
         self.locked(self.get(zspage.class()), |state| {
-            // Only now: the zspage's index among the members changes under the lock alone.
+            // Read under the lock, because the zspage's index among the members changes under it.
             state.release(zspage.local(), slot, len);
             self.pressure.note_release(state)
         })
     }
 
-    /// Clears claimed slots of one class under one hold of its lock: of each the zspage, the slot
-    /// and the length of its object.
+    /// Clears claimed slots of one class under one hold of its lock. `slots` has the zspage, the
+    /// slot and the length of the object of each.
     pub(crate) fn release_slots<'z>(
         &self,
         class: ClassIndex,

@@ -15,9 +15,9 @@
 //! of `n + 1` frees, and as many inserts. Threads that replace objects of one size on different
 //! CPUs do not meet at all.
 //!
-//! A cached slot is an open slot under another name. It keeps its frames, and without compaction
-//! its zspage, from looking empty. So `compact`, `trim` and the statistics drain the magazines
-//! first.
+//! A cached slot is free, but its class counts it as claimed. So it keeps its frames, and without
+//! compaction its zspage, from looking empty. So `compact`, `trim` and the statistics drain the
+//! magazines first.
 //!
 //! A CPU that only frees requests background work every [`STREAK`] cached slots. Once everything is
 //! freed and all jobs have run, at most the slots of its last two streaks are left: one that ended
@@ -136,7 +136,8 @@ impl MagazineSet {
 
     /// Pushes the slot of entry `index`, which the caller owns and has set to cached, into the
     /// magazine of `class` on CPU `cpu`, the [current](zpool_core::internal::current_cpu) one.
-    // Always: every free comes here, and its cold copy for zombies must not prevent that.
+    // `inline(always)`, because every free comes here, and the cold copy for zombies must not keep
+    // the compiler from inlining.
     #[inline(always)]
     pub fn push(&self, cpu: usize, class: ClassIndex, index: u32) -> PushOutcome {
         let Some(shard) = self.shard(cpu) else { return PushOutcome::Full };
@@ -325,7 +326,7 @@ mod tests {
         assert!(!magazines.take_inserted(), "no insert has allocated the magazines");
         magazines.ensure_allocated(|_| ());
         magazines.push(current_cpu(), ClassIndex(1), 7);
-        assert!(!magazines.take_inserted(), "a free is no insert");
+        assert!(!magazines.take_inserted(), "a free is not an insert");
         for class in [1, 0] {
             magazines.pop(current_cpu(), ClassIndex(class));
             assert!(magazines.take_inserted(), "whether it found a slot or not");

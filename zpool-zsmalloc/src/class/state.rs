@@ -79,7 +79,7 @@ pub(crate) struct ClassState {
     idle: u32,
     /// Slots released so far. Wraps.
     releases: u32,
-    /// The gain of this class when the pool's figures last learned of it.
+    /// The gain of this class when the pool's figures were last updated with it.
     noted_gain: u32,
     /// Zspages whose tail is resident.
     tails: u32,

@@ -66,7 +66,7 @@ impl ClassState {
         Ok(())
     }
 
-    /// The lists hold exactly the members whose links say so, each once.
+    /// Checks that the lists hold exactly the members whose links say so, each once.
     fn validate_lists(&self, class: &Class) -> Result<(), Violation> {
         for group in Group::LISTED {
             let mut listed = 0;

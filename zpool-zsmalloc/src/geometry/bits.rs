@@ -61,7 +61,7 @@ pub(crate) fn count_set(words: &[u64], range: Range<u16>) -> usize {
 mod tests {
     use super::*;
 
-    /// Searches and counts respect both ends of their range, also inside a word.
+    /// Searches and counts respect both ends of their range, even inside a word.
     #[test]
     fn ranges_of_bits_are_searched_and_counted() {
         let words = [0b1011u64 | 1 << 63, u64::MAX, 0];

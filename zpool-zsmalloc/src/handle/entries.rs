@@ -86,8 +86,8 @@ impl EntryTable {
         drop(list);
         let (first, bytes) = self.fresh_batch()?;
         grown(bytes);
-        // The rest of the batch is this CPU's, so that threads on different CPUs do not write to
-        // one cache line in turns.
+        // The rest of the batch is this CPU's, so that threads on different CPUs do not alternate
+        // in writing to one cache line.
         let mut list = self.free[home].lock();
         for index in (first + 1..first + BATCH).rev() {
             self.entries.get(index)?.set_free(*list);

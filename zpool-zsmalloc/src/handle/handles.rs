@@ -53,7 +53,7 @@ pub(crate) enum Protection {
     Done(PackedLocation, GuardHold),
     /// No hazard protects it: the caller has to pin.
     Unavailable,
-    /// As [`Unavailable`](Self::Unavailable), but the hazard became a pin of the entry, which the
+    /// Like [`Unavailable`](Self::Unavailable), but the hazard became a pin of the entry, which the
     /// caller takes back first.
     Converted,
 }
@@ -150,7 +150,7 @@ impl Handles {
         self.entries.iter().map(|(index, entry)| (index, entry.snapshot()))
     }
 
-    /// Returns an entry's state of a moment ago.
+    /// Returns the state that an entry had a moment ago.
     pub(crate) fn snapshot(&self, index: u32) -> Option<EntrySnapshot> {
         Some(self.entries.get(index)?.snapshot())
     }
@@ -206,7 +206,7 @@ impl Handles {
         }
     }
 
-    /// Clears the hazard that `hold` stands for. Returns whether the object is let go of by that.
+    /// Clears the hazard that `hold` stands for. Returns whether that ends the hold on the object.
     /// If not, `hold` is a pin, or was converted into one, and the caller [unpins](Self::unpin).
     #[inline]
     pub(crate) fn clear(&self, hold: GuardHold) -> bool {

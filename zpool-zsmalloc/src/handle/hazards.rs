@@ -174,8 +174,9 @@ fn convert_to_pin(hazard: &AtomicU32, index: u32, entry: &HandleEntry) {
     }
 }
 
-/// A fence for loom only. The step before and the look after are sequentially consistent, which
-/// suffices. Loom takes such accesses for Acquire and Release, and orders them by fences alone.
+/// Makes a fence, for loom only. The step before and the look after are sequentially consistent,
+/// which suffices. Loom takes such accesses for Acquire and Release, and orders them by fences
+/// alone.
 #[inline]
 fn between_step_and_look() {
     #[cfg(zpool_loom)]

@@ -19,10 +19,10 @@ pub(crate) struct PoolCore {
     pub(super) handles: Handles,
     pub(super) zspages: Zspages,
     pub(super) classes: Classes,
-    // Apart from what every insert and free reads.
+    // On a cache line apart from what every insert and free reads.
     pub(super) counters: CachePadded<PoolCounters>,
     jobs: CachePadded<JobSlot>,
-    /// Objects that are gone are overwritten.
+    /// Whether freed objects are overwritten.
     pub(super) wipe: bool,
     /// Bytes of the allocation that this value is a part of.
     own_bytes: usize,
@@ -106,7 +106,7 @@ impl PoolCore {
 
     /// Submits the background job if there is enough to do. Never blocks or allocates.
     pub(crate) fn request_background_work_if_due(&self) {
-        // First of all: during a cooldown every free would find work to do and no job.
+        // Checked first, because during a cooldown every free would find work to do and no job.
         if self.jobs.start() != Start::Fresh || !self.jobs.is_usable() {
             return;
         }

@@ -81,7 +81,8 @@ impl PoolCore {
 
     /// Releases the slot of an object that no handle names and no pin holds, and its entry: into a
     /// magazine, or to the class.
-    // Always: every free comes here, and its cold copy for zombies must not prevent that.
+    // `inline(always)`, because every free comes here, and the cold copy for zombies must not keep
+    // the compiler from inlining.
     #[inline(always)]
     fn finish_free(&self, index: u32, entry: &HandleEntry, location: PackedLocation) {
         let (at, slack) = self.handles.unpack(location);

@@ -46,8 +46,7 @@ impl PoolCore {
     }
 }
 
-/// Objects being freed. What is in it is freed when it is dropped, also if the caller's iterator
-/// panics.
+/// Objects being freed. Dropping the batch frees its objects, even if the caller's iterator panics.
 struct FreeBatch<'a> {
     pool: &'a PoolCore,
     objects: [DyingObject; BATCH],

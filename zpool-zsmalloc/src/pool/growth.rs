@@ -9,7 +9,7 @@ use crate::class::{ClaimedSlot, Class, ClassState, Classes, MemberStorage, Short
 use crate::zspage::{ChargedFrames, NewZspage, Zspages};
 
 /// Supplies fetched for one insert. Those that the class does not take are returned when this is
-/// dropped, also if the source panics.
+/// dropped, even if the source panics.
 pub(super) struct GrowthSupply<'a> {
     zspages: &'a Zspages,
     classes: &'a Classes,

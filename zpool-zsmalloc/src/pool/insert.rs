@@ -24,8 +24,8 @@ use crate::geometry::size_class::ClassIndex;
 use crate::handle::Location;
 use crate::handle::entry::HandleEntry;
 
-/// New frames from which on one call makes them resident, instead of a page fault each. The call
-/// costs about as much as a few faults, so for fewer frames it gains nothing.
+/// From this many new frames on, one call makes them resident, instead of one page fault each. The
+/// call costs about as much as a few faults, so for fewer frames it gains nothing.
 const BULK: u16 = 4;
 
 /// A claimed slot and the entry for its handle.
@@ -214,7 +214,7 @@ mod tests {
         let cached: Vec<_> = magazines.drain(Some(class)).collect();
         assert_eq!(cached.len(), 3);
         for index in cached {
-            // If this thread moves to that CPU, it finds the slots there, which is right as well.
+            // If this thread moves to that CPU, it finds the slots there, which is also correct.
             let outcome = magazines.push(current_cpu() + 1, class, index);
             assert_eq!(outcome, PushOutcome::Hot);
         }

@@ -17,7 +17,7 @@ use zpool_core::internal::catch;
 use zpool_core::internal::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use zpool_core::internal::sync::{Condvar, Mutex};
 
-/// Occasion of the job that is ready or out.
+/// The reason for the job that is ready or out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Start {
     /// A free, an insert or a trim asks for it.
@@ -41,7 +41,7 @@ impl Start {
 pub(crate) struct JobSlot {
     /// Taken out when the pool closes.
     executor: Mutex<Option<Arc<dyn Executor>>>,
-    /// There is an executor that `free` may use. Never changes.
+    /// Whether there is an executor that `free` may use. Never changes.
     usable: bool,
     /// The executor refused or dropped the last job: inserts do its work until it takes one.
     refused: AtomicBool,
@@ -69,7 +69,8 @@ struct RunGate {
 }
 
 impl JobSlot {
-    /// An executor that may not be used inside a no-block section is of no use here.
+    /// Returns a place without a job. Drops an executor that may not be used inside a no-block
+    /// section.
     pub(super) fn new(executor: Option<Arc<dyn Executor>>) -> JobSlot {
         let usable =
             executor.as_ref().is_some_and(|executor| executor.properties().submit_in_no_block);
@@ -106,7 +107,7 @@ impl JobSlot {
         self.start.store(start as u32, Ordering::Relaxed);
     }
 
-    /// Returns the occasion of the job that begins now. The next one is fresh.
+    /// Returns the reason for the job that begins now. The next one is fresh.
     pub(crate) fn take_start(&self) -> Start {
         Start::from_bits(self.start.swap(Start::Fresh as u32, Ordering::Relaxed))
     }
@@ -192,7 +193,7 @@ impl JobSlot {
         self.wait_until_idle(|gate| gate.closed = true);
         // Dropped on this thread instead of a job's: it may be the executor's last reference. And
         // with no lock held: its drop is foreign code that may panic, and the pool has to be torn
-        // down all the same.
+        // down even then.
         let executor = self.executor.lock().take();
         let job = self.ready.lock().take();
         drop(job);
@@ -213,7 +214,7 @@ impl JobSlot {
     }
 }
 
-/// A run of the job. Ends when dropped, also if the job panics: the pool's drop waits for it.
+/// A run of the job. Ends when dropped, even if the job panics: the pool's drop waits for it.
 #[derive(Debug)]
 pub(crate) struct Running<'a>(&'a JobSlot);
 

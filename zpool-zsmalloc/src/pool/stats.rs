@@ -120,7 +120,7 @@ impl PoolCore {
     }
 }
 
-/// Statistics in the making.
+/// Statistics under construction.
 #[derive(Debug, Default)]
 pub(super) struct StatsBuilder {
     stats: PoolStats,

@@ -29,8 +29,8 @@ impl PoolCore {
         }
     }
 
-    /// Resident frames are charged. Asked under no lock, so one answer proves little: frames may go
-    /// back between the two questions.
+    /// Checks that resident frames are charged. The two figures are read without a lock, so one
+    /// comparison proves little: frames may go back in between.
     fn check_charged(&self) -> Result<(), Violation> {
         let source = self.zspages.source();
         for _ in 0..8 {
@@ -66,8 +66,8 @@ impl PoolCore {
         self.check_handles(&classes)
     }
 
-    /// Each handle names a claimed slot of a zspage that lives. No two name one slot, and the bytes
-    /// lie in resident frames.
+    /// Checks that each handle names a claimed slot of a zspage that lives, that no two name one
+    /// slot, and that the bytes lie in resident frames.
     fn check_handles(
         &self,
         classes: &[(&Class, MutexGuard<'_, ClassState>)],
@@ -82,7 +82,7 @@ impl PoolCore {
             let state = &state.ok_or_else(|| wrong("no such class"))?.1;
             let local = state
                 .local_of(zspage, at.zspage)
-                .ok_or_else(|| wrong("the zspage is no member of its class"))?;
+                .ok_or_else(|| wrong("the zspage is not a member of its class"))?;
             if !state.is_claimed(local, at.slot) {
                 return Err(wrong("the slot is not claimed"));
             }

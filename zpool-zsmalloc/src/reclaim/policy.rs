@@ -2,7 +2,7 @@
 //!
 //! Frames that are empty now are often needed a moment later. So background work is lazy:
 //!
-//! - After a compaction it waits for a [`COOLDOWN`]. A job that comes earlier postpones itself.
+//! - After a compaction it waits for a [`COOLDOWN`]. A job that starts earlier postpones itself.
 //! - It leaves each class as many frames as the recent peak of the class used. If the pool is in
 //!   use, each job forgets 1/32 of the distance between peak and present. With an executor that has
 //!   a clock, a peak lasts for about a third of a second. If nothing was inserted since the job
@@ -10,7 +10,7 @@
 //! - It runs for a large surplus only, because each call to the system interrupts every thread of
 //!   the process.
 //!
-//! As long as classes keep much more than they need, the job comes again. The figures that
+//! As long as classes keep much more than they need, the job is submitted again. The figures that
 //! "large" and "due" refer to are in `class::pressure`.
 //!
 //! ```text
@@ -98,7 +98,7 @@ pub(super) struct Snapshot {
     pub(super) start: Start,
     pub(super) phase: Phase,
     pub(super) figures: Figures,
-    /// Rest of the cooldown.
+    /// The remaining cooldown.
     pub(super) cooldown: Duration,
 }
 
@@ -151,7 +151,7 @@ pub(super) fn drains_last(start: Start, in_use: bool, step: Step) -> bool {
     step == Step::Stop && !drains_first(start, in_use)
 }
 
-/// Returns the occasion of the job that a step asks for.
+/// Returns the reason for the job that a step asks for.
 pub(super) fn next_start(step: Step) -> Start {
     match step {
         Step::Again(delay) if delay.is_zero() => Start::Continued,
@@ -216,9 +216,9 @@ mod tests {
         }
     }
 
-    /// A settled job comes again while classes forget peaks and there is a large gain.
+    /// A settled job is submitted again while classes forget peaks and there is a large gain.
     #[test]
-    fn settled_job_comes_again_while_peaks_last() {
+    fn settled_job_is_resubmitted_while_peaks_last() {
         for (forgot, figures, expected) in [
             (false, NOTHING, Step::Stop),
             (false, DUE, Step::Stop),
@@ -243,7 +243,7 @@ mod tests {
         }
     }
 
-    /// The occasion of the next job follows from the step.
+    /// The reason for the next job follows from the step.
     #[test]
     fn next_start_follows_step() {
         for (step, start) in [

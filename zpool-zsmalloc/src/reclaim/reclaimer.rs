@@ -15,13 +15,13 @@ use crate::pool::PoolCore;
 #[derive(Debug)]
 pub(crate) struct Reclaimer {
     pub(super) pool: PoolCore,
-    /// A thread compacts.
+    /// Whether a thread compacts.
     pub(super) compacting: AtomicBool,
-    /// The background job may move objects.
+    /// Whether the background job may move objects.
     pub(super) compact_in_background: bool,
     /// End of the cooldown after the last background compaction.
     pub(super) cooldown_end: Mutex<Option<Instant>>,
-    /// The pool had inserts when the last job looked that did not continue another one.
+    /// Whether the pool had inserts, as seen by the last job that did not continue another one.
     pub(super) in_use: AtomicBool,
 }
 

@@ -159,8 +159,8 @@ pub(super) fn tear_down(pool: &PoolCore) {
 
 /// Zspages of any classes that were removed, up to [`BATCH`], and their resident frames.
 ///
-/// If the source panics, they are uncounted all the same. The source leaks the memory that it has
-/// not taken back by then.
+/// If the source panics, they are still uncounted. The source leaks the memory that it has not
+/// taken back by then.
 struct RemovedZspages<'a> {
     pool: &'a PoolCore,
     ids: InlineList<u32, BATCH>,
@@ -209,7 +209,7 @@ struct EmptyFrames<'a> {
     pool: &'a PoolCore,
     scope: ReclaimScope,
     zspages: InlineList<IsolatedZspage, BATCH>,
-    /// Frames among them of the present class, which still counts them as resident.
+    /// Frames among them of the current class, which still counts them as resident.
     of_class: usize,
 }
 
@@ -219,7 +219,7 @@ struct IsolatedZspage {
     id: u32,
     /// The empty frames.
     frames: u64,
-    /// Compaction has isolated it and continues with it.
+    /// Whether compaction has isolated it and continues with it.
     stays_isolated: bool,
 }
 

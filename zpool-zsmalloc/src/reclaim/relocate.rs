@@ -28,7 +28,7 @@ pub(super) enum MoveOutcome {
     NoPlace,
 }
 
-/// Compaction's pin on an object. Taken back when dropped, also if `claim` panics: it calls the
+/// Compaction's pin on an object. Taken back when dropped, even if `claim` panics: it calls the
 /// page source.
 struct MovedObject<'a> {
     pool: &'a PoolCore,

@@ -62,7 +62,7 @@ impl fmt::Debug for OwnedRun {
     }
 }
 
-/// Frames that the source has charged and no class counts. Uncharged when dropped, also if the
+/// Frames that the source has charged and no class counts. Uncharged when dropped, even if the
 /// source panics meanwhile.
 #[derive(Debug)]
 pub(crate) struct ChargedFrames<'a> {
@@ -211,7 +211,7 @@ pub(crate) struct SlotRef<'a> {
 }
 
 impl<'a> SlotRef<'a> {
-    /// `zspage_bytes` and `slot_bytes` are those of the zspage's class.
+    /// Returns a slot. `zspage_bytes` and `slot_bytes` are those of the zspage's class.
     #[inline]
     pub(super) fn new(
         zspage: &'a Zspage,

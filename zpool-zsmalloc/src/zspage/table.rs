@@ -117,7 +117,7 @@ impl ZspageTable {
     }
 
     /// Allocates an entry for the caller alone. Calls `grown` with the bytes that the table grew
-    /// by, also when it fails.
+    /// by, even when it fails.
     pub(super) fn allocate(&self, grown: impl FnOnce(usize)) -> Result<u32, NoZspage> {
         let mut bytes = 0;
         let id = self.allocate_counting(&mut bytes);

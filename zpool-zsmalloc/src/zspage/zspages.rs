@@ -23,7 +23,7 @@ pub(crate) struct Zspages {
 }
 
 impl Zspages {
-    /// `limit`: how many zspages a handle can name.
+    /// Returns an empty table. A handle can name `limit` zspages.
     pub(crate) fn new(source: Arc<dyn PageSource>, table: Arc<ClassTable>, limit: u32) -> Zspages {
         Zspages { entries: ZspageTable::new(limit), source, table, metadata: AtomicUsize::new(0) }
     }

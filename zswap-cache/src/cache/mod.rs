@@ -101,16 +101,16 @@ impl<K, S, M: EntryStamp> Cache<K, S, M> {
         }
     }
 
-    /// The store below: for switches of allocator and compressor, `compact`, `trim` and its
+    /// Returns the store below: for switches of allocator and compressor, `compact`, `trim` and its
     /// statistics.
     ///
-    /// Its own stores and removals go past the cache: they are not reported to the listener, and
+    /// Its own stores and removals bypass the cache: they are not reported to the listener, and
     /// pins are not accounted for.
     pub fn store(&self) -> &Store<Stamped<K, M>, S> {
         &self.shared.store
     }
 
-    /// Entries, those included that have expired and still take up memory.
+    /// Returns the number of entries, including those that have expired and still take up memory.
     pub fn len(&self) -> usize {
         self.store().len()
     }
@@ -120,12 +120,12 @@ impl<K, S, M: EntryStamp> Cache<K, S, M> {
         self.len() == 0
     }
 
-    /// Bytes held now, as the operating system counts them. Walks the pools.
+    /// Returns the bytes held now, as the operating system counts them. Walks the pools.
     pub fn bytes_held(&self) -> usize {
         self.store().bytes_held()
     }
 
-    /// The limit of [`bytes_held`](Self::bytes_held), if there is one.
+    /// Returns the limit of [`bytes_held`](Self::bytes_held), if there is one.
     pub fn limit_bytes(&self) -> Option<usize> {
         self.store().limit_bytes()
     }
@@ -156,11 +156,11 @@ impl<K, S, M: EntryStamp> Cache<K, S, M> {
     }
 
     fn next_version(&self) -> u64 {
-        // Relaxed: only has to be another one each time. A cache without stamps has none.
+        // Relaxed: each number only has to differ from the others. A cache without stamps has none.
         if M::STAMPED { self.shared.versions.fetch_add(1, Ordering::Relaxed) + 1 } else { 0 }
     }
 
-    /// Bytes that pinned values may have together.
+    /// Returns the bytes that pinned values may have together.
     fn pinned_share(&self) -> usize {
         match self.limit_bytes() {
             None => usize::MAX,

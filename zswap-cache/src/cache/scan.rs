@@ -39,14 +39,14 @@ impl<K: Hash + Eq + Clone, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
         self.store().keys().filter(move |stored| fresh.peek(stored)).map(|stored| stored.key)
     }
 
-    /// Returns copies of all keys with their values, in no order. Counts as no use.
+    /// Returns copies of all keys with their values, in no order. Does not count as a use.
     ///
     /// Each value is copied when the iterator comes to it. An entry that comes or goes meanwhile
     /// may or may not be there.
     ///
     /// # Errors
     ///
-    /// An item is an error if its value cannot be read. The next one may be read all the same.
+    /// An item is an error if its value cannot be read. The next one may still be readable.
     pub fn iter(&self) -> impl Iterator<Item = Result<(K, Vec<u8>), CacheError>> {
         self.keys().filter_map(move |key| {
             let fresh = self.freshness();

@@ -128,7 +128,8 @@ impl<K: Hash + Eq, S: BuildHasher> Cache<K, S, Stamp> {
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        // Each turn but the last means that another thread has stored: the threads together get on.
+        // Each turn but the last means that another thread has stored, so the threads together make
+        // progress.
         while let Some((mut value, seen)) = self.get_versioned(key)? {
             let result = change(&mut value);
             if self.replace_if(key.to_owned(), seen, &value)? {

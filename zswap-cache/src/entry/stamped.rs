@@ -14,7 +14,7 @@ pub struct Stamped<K, M> {
 }
 
 impl<K, M> Stamped<K, M> {
-    /// The key.
+    /// Returns the key.
     pub fn key(&self) -> &K {
         &self.key
     }

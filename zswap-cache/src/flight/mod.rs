@@ -47,7 +47,7 @@ pub(crate) struct Flight {
     ended: Condvar,
     /// Written before `ended` is signalled, for threads that look for cycles.
     is_over: AtomicBool,
-    /// The key was removed since the flight began.
+    /// Whether the key was removed since the flight began.
     stale: AtomicBool,
 }
 
@@ -57,7 +57,7 @@ struct FlightState {
     outcome: Option<Outcome>,
 }
 
-/// How a flight ended.
+/// The outcome of a flight.
 #[derive(Debug, Clone)]
 pub(crate) enum Outcome {
     Landed(TryArc<Vec<u8>>),
@@ -231,7 +231,7 @@ pub(crate) struct LeaderGuard<'t, K: Eq> {
 }
 
 impl<K: Eq> LeaderGuard<'_, K> {
-    /// Whether the key was removed since the flight began.
+    /// Returns whether the key was removed since the flight began.
     pub(crate) fn is_stale(&self) -> bool {
         self.flight.is_stale()
     }

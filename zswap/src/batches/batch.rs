@@ -7,8 +7,9 @@
 //!                  └► a group at a time: find and pin each, prefetch it ─► decompress each
 //! ```
 //!
-//! Each item has its own result, as if it had been alone (B35). A batch is not atomic: others may
-//! see a part of it. Why nothing is staged between compressing and the index: docs/decisions/0021.
+//! Each item has its own result, as if it had been alone (B35). A batch is not atomic: other
+//! threads may see a part of it. Why nothing is staged between compressing and the index:
+//! docs/decisions/0021.
 
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
@@ -42,7 +43,7 @@ const BLOCK_LINES: usize = 12;
 /// # Batches
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Stores many blocks, as [`store`](Self::store) does each. Returns their results in order. Of
-    /// several blocks under one key the last one counts.
+    /// several blocks under one key, the last one counts.
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
@@ -57,9 +58,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// # Errors
     ///
     /// Each item has its own. If there is no memory for the list of results, it ends with
-    /// [`Error::ResultsOutOfMemory`] for the item that found no place. Neither this item nor
-    /// one after it is stored then, and what was stored under their keys is removed, as for every
-    /// store that fails.
+    /// [`Error::ResultsOutOfMemory`] for the first item without a place. Neither this item nor one
+    /// after it is stored then, and what was stored under their keys is removed, as for every store
+    /// that fails.
     ///
     /// # Panics
     ///
@@ -83,8 +84,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     ) -> BatchResults<()> {
         might_block("Store::store_many");
         let mut laps = Laps::new(self.latencies().map(|latencies| &latencies.store));
-        // Without a pool, each item is stored on its own: not all need one, and there may be one by
-        // the next item.
+        // Without a pool, each item is stored on its own: not all items need a pool, and there may
+        // be one by the next item.
         let pool = self.manager().current();
         let mut session = pool.as_ref().map(|pool| (pool, pool.codec().session()));
         // The next item is prefetched while the codec works on the one before it.
@@ -134,7 +135,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
     }
 
-    /// Checks and encodes a block or value. A value longer than a block is stored on its own.
+    /// Checks and encodes a block or value. A value longer than a block is encoded on its own.
     #[inline]
     fn stored_in(
         &self,
@@ -208,8 +209,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                 Some(pool) => self.load_pinned(pool, keys, buffers, results, &mut laps),
                 None => [false; GROUP],
             };
-            // Here no guard is out: a thread that loads a long value while another removes it frees
-            // its objects (B20).
+            // No guard is held here: a thread that loads a long value while another removes it
+            // frees its objects (B20).
             for (((key, buffer), result), done) in keys.iter().zip(buffers).zip(results).zip(done) {
                 if !done {
                     *result = self.load_untimed(key, buffer.as_mut());
@@ -254,8 +255,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         done
     }
 
-    /// Pins the block of `key`, if it is one in `pool`; anything else, a failure included, is left
-    /// to a load on its own.
+    /// Pins the block of `key` if it is in `pool`. Anything else, including a failure, is left to a
+    /// separate load.
     #[inline(always)]
     fn pin_in<'p, Q>(
         &self,
@@ -310,7 +311,7 @@ mod tests {
     use crate::stats::StoreStats;
     use crate::store::settings::{DEFAULT_BLOCK_SIZE, EncodeOptions, StoreSettings};
 
-    /// A store as it is before its first pool is made: no builder hands one out.
+    /// Returns a store in its state before its first pool is made. No builder returns one.
     fn without_pool(limit: Option<usize>, hasher: &RandomState) -> Store<u64> {
         let registry = Registry::new();
         registry.register_allocator(Arc::new(ZsmallocDriver)).unwrap();
@@ -335,7 +336,7 @@ mod tests {
         Store::new(manager, settings, Limit::new(limit, 90), true, hasher.clone())
     }
 
-    /// A block of every kind, a failing one among them.
+    /// Returns a block of every kind, including one that fails.
     fn blocks() -> Vec<(u64, Vec<u8>)> {
         let text = b"a block that is not the same all over".to_vec();
         let longer = [vec![7; 4096], text.clone()].concat();
@@ -349,7 +350,7 @@ mod tests {
         ]
     }
 
-    /// A store without a pool removes the older block, which is not back when there is a pool
+    /// A store without a pool removes the older block, which does not return when there is a pool
     /// (B24).
     #[test]
     fn b24_store_without_pool_removes_older_block() {
@@ -362,7 +363,7 @@ mod tests {
             store.store_many([(1, newer), (2, newer)]),
             [Err(Error::NoPool), Err(Error::NoPool)]
         );
-        // One that cannot be made changes nothing.
+        // A pool that cannot be made changes nothing.
         store.switch(&spec("zsmalloc(chain=0)+lz4")).unwrap_err();
         store.switch(&spec("zsmalloc+zip")).unwrap_err();
         assert_eq!(store.store(3, newer), Err(Error::NoPool));

@@ -41,7 +41,7 @@ impl<T> BatchResults<T> {
         Ok(BatchResults { outcomes: Outcomes::List(list) })
     }
 
-    /// The results, to be written. Empty if there was no memory for them.
+    /// Returns the results, to be written. Empty if there was no memory for them.
     pub(crate) fn list_mut(&mut self) -> &mut [Item<T>] {
         match &mut self.outcomes {
             Outcomes::List(list) => list,
@@ -56,11 +56,11 @@ pub(crate) struct ResultsBuilder<T> {
 }
 
 impl<T> ResultsBuilder<T> {
-    /// With room for `hint` results and an error, if there is memory.
+    /// Makes a list with room for `hint` results and an error, if there is memory.
     pub(crate) fn new(hint: usize) -> Self {
         let mut list = Vec::new();
-        // An error means that the first item finds no room, and says so. A hint may be wrong, so it
-        // does not.
+        // A failure is reported by the first item that finds no room. It is not reported here,
+        // because the hint may be wrong.
         let _ = list.try_reserve_exact(hint.saturating_add(1));
         ResultsBuilder { list }
     }
@@ -88,7 +88,7 @@ impl<T> ResultsBuilder<T> {
             self.list.push(Err(error));
             return self.finish();
         }
-        // Without a capacity there is no result either: each item leaves room for this error.
+        // Without capacity the list has no result: each item leaves room for this error.
         BatchResults { outcomes: Outcomes::One(Err(error)) }
     }
 }
@@ -105,7 +105,7 @@ impl<T> Deref for BatchResults<T> {
     }
 }
 
-/// Those of a list, and then the one that is there without a list.
+/// The results of a list, then the single result that replaces a list.
 type ListThenOne<R> = Chain<vec::IntoIter<R>, option::IntoIter<R>>;
 
 /// Results by value.

@@ -16,8 +16,8 @@ use crate::value::pooled_object::call_compressor;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncodedBlock<'a> {
-    /// A block that repeats eight bytes, the last time perhaps cut off. An empty block has length
-    /// 0.
+    /// A block that repeats eight bytes; the last repetition may be cut off. An empty block has
+    /// length 0.
     SameFilled {
         /// The eight bytes.
         word: [u8; 8],

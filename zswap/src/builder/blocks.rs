@@ -22,8 +22,8 @@ impl<K, S> StoreBuilder<K, S> {
     }
 
     /// Sets the longest value in bytes (default
-    /// [`DEFAULT_MAX_VALUE_LEN`](crate::DEFAULT_MAX_VALUE_LEN)). Longer ones than a block are cut
-    /// up and joined again, and are there whole or not at all.
+    /// [`DEFAULT_MAX_VALUE_LEN`](crate::DEFAULT_MAX_VALUE_LEN)). Values longer than a block are
+    /// split and joined again, and are there whole or not at all.
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
@@ -37,8 +37,9 @@ impl<K, S> StoreBuilder<K, S> {
         StoreBuilder { max_value_len: Some(bytes), ..self }
     }
 
-    /// By how many percent compression has to make a block shorter, for it not to be kept raw: 0 to
-    /// 99 (default 0, at least a byte). A raw block is loaded by a copy instead of a decompression.
+    /// Sets by how many percent compression has to shorten a block; otherwise the block is kept
+    /// raw. 0 to 99 (default 0: at least a byte). A raw block is loaded by a copy instead of a
+    /// decompression.
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
@@ -104,8 +105,8 @@ impl<K, S> StoreBuilder<K, S> {
     }
 
     /// Sets whether the memory of pools is left out of core dumps: it is mapped for this store
-    /// alone then (default false). Cannot be combined with a [`page_source`](Self::page_source), to
-    /// which it would do nothing.
+    /// alone then (default false). Cannot be combined with a [`page_source`](Self::page_source), on
+    /// which it would have no effect.
     ///
     /// Heap memory stays in dumps: keys; same-filled blocks, which the index holds as they are; the
     /// compressors' contexts, which hold the latest blocks; and each thread's buffer for

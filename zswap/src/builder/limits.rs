@@ -6,9 +6,9 @@ use crate::limit::policy::{AtLimit, Listener};
 
 /// # Limit and eviction
 impl<K, S> StoreBuilder<K, S> {
-    /// At this many bytes, as the operating system counts them (pools, contexts and index), the
-    /// store is full (default: never). Needs [`at_limit`](Self::at_limit), and must be more than an
-    /// empty store holds. `usize::MAX` is no limit, or one that
+    /// Sets the bytes at which the store is full, as the operating system counts them: pools,
+    /// contexts and index (default: never). Needs [`at_limit`](Self::at_limit), and must be more
+    /// than an empty store holds. `usize::MAX` means no limit, or one that
     /// [`set_limit`](crate::Store::set_limit) sets later.
     ///
     /// ```
@@ -26,8 +26,8 @@ impl<K, S> StoreBuilder<K, S> {
         StoreBuilder { limit_bytes: Some(bytes), ..self }
     }
 
-    /// Once full, the store takes blocks again when it holds no more than this part of its limit: 1
-    /// to 100 percent (default [`DEFAULT_ACCEPT_PERCENT`](crate::DEFAULT_ACCEPT_PERCENT)). Needs
+    /// Sets the part of its limit at or below which a full store takes blocks again: 1 to 100
+    /// percent (default [`DEFAULT_ACCEPT_PERCENT`](crate::DEFAULT_ACCEPT_PERCENT)). Needs
     /// [`limit_bytes`](Self::limit_bytes).
     ///
     /// ```
@@ -46,7 +46,7 @@ impl<K, S> StoreBuilder<K, S> {
         StoreBuilder { accept_percent: Some(percent), ..self }
     }
 
-    /// Sets what to do at the limit: a store with [`limit_bytes`](Self::limit_bytes) must be told.
+    /// Sets what to do at the limit. Required with [`limit_bytes`](Self::limit_bytes).
     /// [`AtLimit::Evict`] needs `limit_bytes`.
     ///
     /// ```

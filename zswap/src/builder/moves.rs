@@ -1,4 +1,4 @@
-//! Settings of moves between pools: drains, and the pool for cold blocks.
+//! Settings of moves between pools: drains, and the cold pool.
 
 use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
@@ -13,8 +13,8 @@ use crate::store::Store;
 use crate::store::cold_state::DEFAULT_COLD_TURN;
 use crate::store::drain_state::{DrainPolicy, StartDrain};
 
-/// Settings of moves. What they start needs more of keys and hasher than a store does, so the
-/// setting brings a function along.
+/// Settings of moves. What they start has more bounds on keys and hasher than a store has, so each
+/// setting comes with a function.
 pub(super) struct MoveSettings<K, S> {
     pub(super) cold: Option<PoolSpec>,
     cold_turn: Duration,
@@ -37,7 +37,7 @@ impl<K, S> Default for MoveSettings<K, S> {
 }
 
 impl<K, S> MoveSettings<K, S> {
-    /// The settings for another hasher, without the functions.
+    /// Returns the settings for another hasher, without the functions.
     pub(super) fn with_other_hasher<S2>(self) -> MoveSettings<K, S2> {
         let MoveSettings { cold, cold_turn, drain_policy, .. } = self;
         MoveSettings { cold, cold_turn, drain_policy, ..MoveSettings::default() }
@@ -74,7 +74,7 @@ where
     K: Hash + Eq + Clone + Send + 'static,
     S: BuildHasher + Send + Sync + 'static,
 {
-    /// Adds a second pool, of `spec`, for blocks that were not loaded for two
+    /// Adds a second pool, the *cold pool*, of `spec`, for blocks that were not loaded for two
     /// [turns](Self::cold_turn) of a clock (default: none). Call it after [`hasher`](Self::hasher).
     ///
     /// New blocks go to the current pool. The clock compresses cold ones again into this pool, such
@@ -83,7 +83,7 @@ where
     /// [`StoreStats::cold`](crate::StoreStats::cold).
     ///
     /// The clock runs on the executor, if that keeps delays as the default one does. Otherwise call
-    /// [`Store::turn_heat_clock`]. It cools the heat by which blocks are evicted as well.
+    /// [`Store::turn_heat_clock`]. The clock also cools the heat by which blocks are evicted.
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {

@@ -26,7 +26,7 @@ impl<K, S> StoreBuilder<K, S> {
         StoreBuilder { spec: Some(spec), ..self }
     }
 
-    /// One more allocator to choose from. One that has the name of a built-in one takes its place.
+    /// Adds an allocator to choose from. It replaces a built-in one of the same name.
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
@@ -47,7 +47,7 @@ impl<K, S> StoreBuilder<K, S> {
         self
     }
 
-    /// One more compressor to choose from. One that has the name of a built-in one takes its place.
+    /// Adds a compressor to choose from. It replaces a built-in one of the same name.
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
@@ -90,8 +90,8 @@ impl<K, S> StoreBuilder<K, S> {
     /// Sets the executor that destroys retired pools (default: one worker thread that all stores of
     /// the process share).
     ///
-    /// Stores that are to share another thread, or none with the rest of the process, are each
-    /// given a clone of one `Arc<WorkQueue>`; see [`WorkQueue`](crate::plugin::WorkQueue) and
+    /// For stores that share a thread of their own, give each a clone of one `Arc<WorkQueue>`; see
+    /// [`WorkQueue`](crate::plugin::WorkQueue) and
     /// [`ManagerBuilder::executor`](zpool_manager::ManagerBuilder::executor).
     ///
     /// ```

@@ -38,7 +38,7 @@
 //! # Memory that the system does not take back
 //!
 //! A system may refuse to take frames back, for example when memory is locked (`mlockall`). Such
-//! frames stay in the books, and so the limit still holds.
+//! frames stay in the accounts, so the limit still holds.
 //!
 //! # What is not counted
 //!

@@ -1,8 +1,8 @@
 //! Choosing a codec and a block size.
 //!
 //! A *codec* compresses and decompresses blocks. The *block size* is the length of the longest
-//! block. The two decide how much memory a store takes and how long a load lasts. All else changes
-//! little.
+//! block. The two decide how much memory a store takes and how long a load lasts. All other
+//! settings change little.
 //!
 //! # Measure first
 //!
@@ -26,8 +26,8 @@
 //!
 //! Parameters stand in parentheses, as in `zstd(level=3)` or `pagelz(level=2)`. A higher level
 //! makes fewer bytes and takes longer to store. A zstd dictionary helps when blocks are small and
-//! alike, such as JSON records: `zlab train FILE -o DICT` makes one, and says if it pays on blocks
-//! that it was not trained on.
+//! alike, such as JSON records: `zlab train FILE -o DICT` makes one, and says whether it pays on
+//! blocks that it was not trained on.
 //!
 //! ```
 //! # #[cfg(all(feature = "zsmalloc", feature = "lz4", feature = "zstd"))] {
@@ -56,7 +56,7 @@
 //!   compresses better.
 //! - *64 KiB and more*: archives that are read from front to back.
 //!
-//! Values longer than a block are cut up, to the length that
+//! Values longer than a block are split, up to the length that
 //! [`max_value_len`](crate::StoreBuilder::max_value_len) allows. A block that is shorter than the
 //! block size costs nothing extra.
 //!

@@ -31,8 +31,9 @@
 //!
 //! # What is different
 //!
-//! - *Errors.* A store can be full, a value too long, memory short. A `store` that fails removes
-//!   the older value, because stale data is worse than none. A load that fails changes nothing.
+//! - *Errors.* A store can be full, a value can be too long, and memory can run out. A `store` that
+//!   fails removes the older value, because stale data is worse than none. A load that fails
+//!   changes nothing.
 //! - *Lengths.* A value longer than [`max_value_len`](crate::StoreBuilder::max_value_len) is an
 //!   error.
 //! - *No references into it.* A load copies. `load_with` lends a decompressed copy.

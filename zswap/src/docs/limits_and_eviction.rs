@@ -49,14 +49,14 @@
 //! ```
 //!
 //! Eviction follows a clock. A hand goes over all entries. Each pass takes away one of the uses
-//! that an entry has collected, three at most, and evicts an entry without any. `peek` and `keys`
+//! that an entry has collected (at most three), and evicts an entry without any. `peek` and `keys`
 //! do not count as uses, so a scan of the store leaves the order alone. With
 //! [`keep_compressible`](crate::StoreBuilder::keep_compressible), blocks that compress very well
 //! are spared more often, because evicting them gains little.
 //!
 //! A store that refuses accepts blocks again once it holds less than
 //! [`accept_percent`](crate::StoreBuilder::accept_percent) of its limit. Without that distance it
-//! would accept and refuse in turns, and search for memory each time.
+//! would accept and refuse by turns, and search for memory each time.
 //!
 //! # Another limit at run time
 //!
@@ -68,7 +68,7 @@
 //! use zswap::{AtLimit, Store};
 //!
 //! let cache = Store::<u64>::builder().limit_bytes(8 << 20).at_limit(AtLimit::Evict).build()?;
-//! // The service is short of memory: give some back.
+//! // The service is short of memory: release some.
 //! cache.set_limit(Some(4 << 20))?;
 //! assert!(cache.bytes_held() <= 4 << 20);
 //! # }

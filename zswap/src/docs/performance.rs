@@ -23,8 +23,8 @@
 //!    neighbouring keys share cache lines of the index.
 //! 5. *Batches.* [`store_many`](crate::Store::store_many) and
 //!    [`load_many`](crate::Store::load_many) keep a context and a pool for the whole batch.
-//! 6. *No limit that is barely too small.* A store that evicts all the time pays for it with each
-//!    store.
+//! 6. *No limit that is barely too small.* A store that evicts all the time pays for an eviction
+//!    with each call of `store`.
 //!
 //! ```
 //! # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {

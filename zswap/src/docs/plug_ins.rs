@@ -1,8 +1,8 @@
 //! Plug-ins: an allocator, a codec or an executor of your own.
 //!
-//! A plug-in is a type that implements a trait of the crate `zpool-core`. It needs no change here
-//! and can live anywhere. The traits are contracts with numbered rules, and the crate
-//! `zpool-conformance` tests them: one line in your tests runs the whole suite.
+//! A plug-in is a type that implements a trait of the crate `zpool-core`. It needs no change in
+//! this project and can be in any crate. The traits are contracts with numbered rules, and the
+//! crate `zpool-conformance` tests them: one line in your tests runs the whole suite.
 //!
 //! | you write | trait | registered by | suite |
 //! |---|---|---|---|
@@ -27,7 +27,7 @@
 //! ```
 //! # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
 //! use std::sync::Arc;
-//! use zpool_conformance::RleDriver; // in the place of a codec of your own, called `rle`
+//! use zpool_conformance::RleDriver; // stands for a codec of your own, called `rle`
 //! use zswap::Store;
 //!
 //! let store = Store::<u64>::builder()

@@ -28,9 +28,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Why one would
+//! # Reasons to switch
 //!
-//! - At night a denser codec, during the day a faster one.
+//! - A denser codec at night, a faster one during the day.
 //! - A dictionary trained on the blocks that are stored by now. The example `dictionary` does that.
 //! - An experiment on one server of many, without a restart and a cold cache.
 //!
@@ -47,8 +47,8 @@
 //! # Ending a retired pool
 //!
 //! A retired pool lives as long as one block in it. In a cache that evicts, its blocks become the
-//! coldest and go first. Otherwise a store can be told to move them: load each key and store it
-//! again. [`peek_vec`](crate::Store::peek_vec) does not count as a use.
+//! coldest and are evicted first. Otherwise move them: load each key and store it again.
+//! [`peek_vec`](crate::Store::peek_vec) does not count as a use.
 //!
 //! ```
 //! # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {

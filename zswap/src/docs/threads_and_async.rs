@@ -53,8 +53,8 @@
 //! # Callbacks
 //!
 //! Eviction listeners and the closures of `load_with`, `retain` and `export` run with no lock held
-//! and may use the store. `Eq` and `Hash` of keys run under a lock and must not. A listener that
-//! panics is counted, and the store goes on.
+//! and may use the store. `Eq` and `Hash` of keys run under a lock and must not. The panic of a
+//! listener is counted, and the store continues.
 //!
 //! # Fork
 //!

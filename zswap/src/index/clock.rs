@@ -28,7 +28,7 @@ const BUCKETS: usize = 128;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EvictionAdvice {
-    /// By its use, as every entry of a store without advice.
+    /// By its use, like every entry of a store without advice.
     #[default]
     ByUse,
     /// It is worthless: the hand takes it at once, however warm it is.
@@ -42,7 +42,7 @@ pub enum EvictionAdvice {
 pub(crate) enum Coldest<K> {
     /// The coldest, taken out.
     Taken(Item<K>),
-    /// The entries that it passed were warm, some of them, and there are more to come.
+    /// Some of the entries that it passed were warm, and there are more to come.
     Warm,
     /// It passed no entry that it may take, and there may be more to come.
     Pinned,
@@ -55,8 +55,8 @@ pub(crate) enum Coldest<K> {
 impl<K> Shard<K> {
     /// Evicts the first entry under the hand that was not used since the hand last passed it.
     ///
-    /// `keep_compressible`: what takes up at most a quarter of its block cools at every second turn
-    /// only.
+    /// `keep_compressible`: an entry whose object is at most a quarter of its block cools only at
+    /// every second turn.
     ///
     /// `advise` is asked for each entry under the hand.
     pub(crate) fn take_coldest(
@@ -96,7 +96,7 @@ impl<K> Shard<K> {
                 self.hand = position;
                 let taken = self.remove_at(at);
                 if self.table.len() == 0 {
-                    // There is nothing behind it: the turn is over.
+                    // Nothing follows: the turn is over.
                     self.turn();
                 }
                 return taken.map_or(Coldest::Warm, Coldest::Taken);
@@ -120,12 +120,12 @@ impl<K> Shard<K> {
     }
 }
 
-/// Result of a step that took nothing and did not reach the end.
+/// Returns the result of a step that took nothing and did not reach the end.
 fn step<K>(cooled: bool) -> Coldest<K> {
     if cooled { Coldest::Warm } else { Coldest::Pinned }
 }
 
-/// Little would be gained by evicting it.
+/// Returns whether evicting the entry would gain little.
 fn is_dense(entry: &PackedEntry) -> bool {
     match entry {
         PackedEntry::SameFilled { .. } => true,

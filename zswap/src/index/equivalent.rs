@@ -4,8 +4,8 @@ use std::borrow::Borrow;
 
 /// Equality of a look-up's key with a stored one.
 ///
-/// Every borrowed form of a key has it. A type of your own, which is not `Eq`, can have it for keys
-/// that cannot be borrowed in another form: a key with something attached, for instance.
+/// Every borrowed form of a key implements it. A type of your own that is not `Eq` can implement it
+/// for keys that have no borrowed form, such as a key with something attached.
 ///
 /// # Behavior
 ///

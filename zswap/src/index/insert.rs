@@ -14,7 +14,7 @@ impl<K: Eq> Index<K> {
         match shard.exchange_in_pool(at, new) {
             Ok(true) => Replaced::Yes { unused_ref: None },
             Ok(false) => self.accounted(&mut shard, |shard| shard.exchange_pools(at, new)),
-            // No table shrinks by that, and no list of a block's.
+            // Not accounted for, because neither the table nor a list shrinks by that.
             Err(error) => Replaced::Failed { broken: shard.remove_at(at), error },
         }
     }

@@ -1,7 +1,6 @@
 //! The values of several blocks that a shard's entries stand for: few, if any.
 //!
-//! An entry names its value by a number in this list. Numbers of values that went are handed out
-//! again.
+//! An entry names its value by a number in this list. Numbers of removed values are used again.
 
 use zpool_core::PoolId;
 use zpool_core::internal::TryArc;

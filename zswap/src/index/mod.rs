@@ -58,8 +58,8 @@ const SHARDS_PER_CPU: usize = 16;
 /// sequence, the shorter are the runs that they make.
 const STRETCH_BITS: u32 = 16;
 
-/// A permutation of words in which each bit depends on every other: the finalizer of SplitMix64
-/// (Steele, Lea and Flood, 2014).
+/// Permutes words so that each bit depends on every other: the finalizer of SplitMix64 (Steele, Lea
+/// and Flood, 2014).
 #[inline]
 fn mix(mut word: u64) -> u64 {
     word = (word ^ word >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -77,9 +77,9 @@ pub(crate) struct Index<K> {
     seed: u64,
     /// Bytes of all tables.
     bytes: AtomicUsize,
-    /// The shard that the clock's hand is in: the rest by the number of shards.
+    /// The shard that the clock's hand is in, modulo the number of shards.
     hand: AtomicUsize,
-    /// Notes how soon blocks are asked for again that left, if the store was built so.
+    /// Notes how soon blocks that left are asked for again, if the store was built with a meter.
     meter: Option<Box<ThrashMeter>>,
 }
 
@@ -270,7 +270,7 @@ impl<K> Index<K> {
     /// Evicts the first cold entry that the clock's hand reaches. Returns `None` if no shard has an
     /// entry that may be evicted.
     ///
-    /// An empty shard passes the question on, however often it is asked (B30).
+    /// The search continues past empty shards, however many there are (B30).
     pub(crate) fn take_coldest(
         &self,
         keep_compressible: bool,
@@ -441,8 +441,8 @@ mod tests {
                     by_place[shard * 16 + (hash >> 60) as usize] += 1;
                 }
                 let most = |counts: &[usize]| counts.iter().copied().max().unwrap_or(0);
-                // At random it is 100, with a deviation of 10, and 6 a place, or 28 where groups of
-                // eight lie so.
+                // Random hashes have 100 on average, with a deviation of 10, and 6 per place, or 28
+                // in places with groups of eight.
                 assert!(
                     most(&by_shard) < 180,
                     "{shards} shards, stride {stride}: {}",

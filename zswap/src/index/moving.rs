@@ -12,7 +12,7 @@ use crate::value::{Value, ValueId};
 #[derive(Debug)]
 pub(crate) struct NotExchanged {
     pub(crate) new: Value,
-    /// The key has another value by now, or none. Otherwise there is no memory.
+    /// Whether the key has another value by now, or none. Otherwise there is no memory.
     pub(crate) changed: bool,
 }
 
@@ -22,7 +22,7 @@ impl<K> Index<K> {
         self.meter = Some(Box::new(ThrashMeter::new()));
     }
 
-    /// The thrash meter, if there is one.
+    /// Returns the thrash meter, if there is one.
     #[inline]
     pub(crate) fn meter(&self) -> Option<&ThrashMeter> {
         self.meter.as_deref()
@@ -33,7 +33,7 @@ impl<K> Index<K> {
         look(&self.shards[shard].lock())
     }
 
-    /// Blocks in pools for which `counts` returns true, those of large values included.
+    /// Counts the blocks in pools for which `counts` returns true, including those of large values.
     pub(crate) fn blocks_in(&self, counts: impl Fn(PoolId) -> bool) -> usize {
         self.shards.iter().map(|shard| shard.lock().blocks_in(&counts)).sum()
     }

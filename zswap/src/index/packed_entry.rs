@@ -11,7 +11,7 @@
 //!
 //! The distance belongs to the [table](crate::index::table), the pool's number to the shard's [list
 //! of pools](crate::index::pool_refs), the heat to the [clock](crate::index::clock), and idleness
-//! to the clock of a [pool for cold blocks](crate::index::shard). Lengths are packed by
+//! to the clock of the [cold pool](crate::index::shard). Lengths are packed by
 //! [`meta`](crate::index::packed_meta).
 
 use zpool_core::Handle;
@@ -50,15 +50,15 @@ const POOL_SHIFT: u32 = DISTANCE_BITS;
 const IDLE_SHIFT: u32 = POOL_SHIFT + POOL_BITS;
 const HEAT_SHIFT: u32 = IDLE_SHIFT + IDLE_BITS;
 
-/// How long an entry was not used, as the clock of a pool for cold blocks has seen.
+/// How long an entry was not used, as the clock of the cold pool has seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum Idle {
-    /// Not at all, or not known.
+    /// It was used, or this is not known.
     No = 0,
-    /// At the latest turn it had no heat.
+    /// It had no heat at the latest turn.
     ForATurn = 1,
-    /// For two turns, but it would not become smaller: it stays until it is used.
+    /// It was not used for two turns, but would not become smaller: it stays until it is used.
     Kept = 2,
 }
 

@@ -27,8 +27,8 @@ pub(crate) struct PoolRefs {
     /// Nearly always there is one, or two after a switch: found without another look at memory.
     first: [Option<UsedPool>; FIRST],
     more: Vec<Option<UsedPool>>,
-    /// The pools in `more`, by the numbers of their references, with their own. It has room for all
-    /// of them. Not by `PoolId`: that is what an allocator says.
+    /// For each pool in `more`, the number of its reference and its number here, sorted. It has
+    /// room for all of them. A `PoolId` would not do as a key, because an allocator chooses it.
     by_ref: Vec<(usize, u16)>,
     /// Numbers in `more` without a pool. It has room for all of them.
     free: Vec<u16>,

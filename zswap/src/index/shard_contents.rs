@@ -30,8 +30,9 @@ impl<K> ShardContents<K> {
         self.table.len()
     }
 
-    /// Frees all objects but those in the pool that goes as a `whole`, and drops all keys, whose
-    /// panics `panics` keeps. Returns how many objects an allocator did not free.
+    /// Frees all objects except those in the pool `whole`, which is destroyed as a whole, and drops
+    /// all keys. `panics` keeps the panics of keys. Returns how many objects an allocator did not
+    /// free.
     pub(crate) fn free(mut self, whole: Option<&PoolRef>, panics: &mut DeferredPanic) -> usize {
         let whole = whole.and_then(|pool| self.pools.number_of(pool));
         let mut batch = FreedHandles { number: 0, len: 0, handles: [const { None }; BATCH] };
@@ -40,7 +41,7 @@ impl<K> ShardContents<K> {
         for ((key, entry), _) in self.table.drain() {
             match entry {
                 PackedEntry::SameFilled { .. } => {}
-                // Its pool goes as a whole, with all its objects.
+                // Its pool is destroyed as a whole, with all its objects.
                 PackedEntry::Pooled { state, .. } if Some(state.pool()) == whole => {}
                 PackedEntry::Pooled { handle, state, .. } => {
                     if batch.len == BATCH || (batch.len > 0 && batch.number != state.pool()) {
@@ -58,7 +59,7 @@ impl<K> ShardContents<K> {
         failed + batch.free(&self.pools)
     }
 
-    /// Frees all objects one by one, and passes each key on to `gone` with the length of its value.
+    /// Frees all objects one by one, and passes each key to `gone` with the length of its value.
     /// `panics` keeps the panics of `gone`. Returns how many objects an allocator did not free.
     pub(crate) fn free_each(
         mut self,
@@ -85,8 +86,8 @@ impl<K> ShardContents<K> {
         failed
     }
 
-    /// Drops all keys and references, and leaves the objects to their pools, which are about to go
-    /// as a whole.
+    /// Drops all keys and references, and leaves the objects to their pools, which are about to be
+    /// destroyed as a whole.
     pub(crate) fn forget_objects(mut self, panics: &mut DeferredPanic) {
         if std::mem::needs_drop::<K>() {
             self.table.drain().for_each(|((key, _), _)| panics.drop(key));
@@ -96,7 +97,7 @@ impl<K> ShardContents<K> {
 }
 
 /// Checks that these contents, and the caller, have all references to `pool`, which is retired. If
-/// so, the pool goes when they do.
+/// so, the pool is destroyed when they are dropped.
 pub(crate) fn have_all_references<K>(contents: &[ShardContents<K>], pool: &PoolRef) -> bool {
     let in_values = |contents: &ShardContents<K>| {
         let blocks = contents.values.blocks().iter().filter(|(id, _)| *id == pool.id());

@@ -41,7 +41,7 @@ impl Watches {
         }
     }
 
-    /// Returns whether there are none.
+    /// Returns whether there are no watches.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty()

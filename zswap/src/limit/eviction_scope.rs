@@ -90,7 +90,7 @@ mod tests {
             .collect();
         assert!(stores.iter().all(|store| EvictionScope::enter(store).is_none()));
         drop(marks.remove(3));
-        // A place is free, and the further ones are marked all the same.
+        // A place is free, and the further ones are still marked.
         assert!(stores[4..].iter().all(|store| EvictionScope::enter(store).is_none()));
         marks.push(EvictionScope::enter(&stores[3]).expect("free again"));
         drop(marks);

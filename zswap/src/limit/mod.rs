@@ -4,14 +4,14 @@
 //! Held bytes are those of all pools (also retired ones and those that await destruction), of their
 //! compressors' contexts, and of the index. Walking all pools takes a lock and a heap call, so a
 //! store usually asks only the current pool. For the others it uses what they held at the last
-//! switch. That is an upper bound: they are retired, and their allocators only shrink. The pool
-//! for cold blocks is neither, and is asked as well. Loads may
-//! add contexts to any pool, so contexts are counted in one place.
+//! switch. That is an upper bound: they are retired, and their allocators only shrink. The cold
+//! pool is neither current nor retired, and is asked as well. Loads may add contexts to any pool,
+//! so contexts are counted in one place.
 //!
 //! All pools are walked in two cases: if the bound exceeds the limit; and if the block goes to a
 //! pool that is no longer current. A batch that began before a switch may add any number of blocks
-//! to a retired pool. A drain looks at the count of switches before each entry, so it adds at most
-//! one entry to a pool that was retired meanwhile, as a store in flight does.
+//! to a retired pool. A drain checks the count of switches before each entry. So it adds at most
+//! one entry to a pool that was retired meanwhile, like a store in flight.
 //!
 //! Stores in flight are not counted, so the limit is exceeded by at most what they add.
 
@@ -27,7 +27,7 @@ use zpool_manager::{PoolManager, PoolRef};
 
 use self::debt::EvictionDebt;
 
-/// No count of switches: nothing is known yet.
+/// In the place of a count of switches: nothing is known yet.
 const NEVER: u64 = u64::MAX;
 
 /// No limit.
@@ -37,30 +37,30 @@ const NONE: usize = usize::MAX;
 const CONTEXT_SHARE: usize = 4;
 
 /// Shortest time between two attempts of a full store to release memory, if nothing was removed
-/// from it meanwhile. Even then guards may be gone, and contexts idle.
+/// from it meanwhile. Even then guards may have been dropped, and contexts may be idle.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// Shortest time between two releases of idle contexts before an eviction. Stores that need them
-/// again create them anew.
+/// Shortest time between two releases of idle contexts before an eviction. A store that needs one
+/// again creates it anew.
 const SWEEP: Duration = Duration::from_millis(100);
 
 /// A limit, and whether it was reached.
 #[derive(Debug)]
 pub(crate) struct Limit {
-    /// At this many bytes the store is full.
+    /// The bytes at which the store is full.
     max: AtomicUsize,
     /// Once full, it stays so until it holds no more than this part of it.
     accept_percent: u8,
     full: AtomicBool,
     debt: EvictionDebt,
-    /// The limit was lowered, and the store is not below it yet.
+    /// Whether the limit was lowered and the store is not below it yet.
     catching_up: AtomicBool,
-    /// Something was removed since the store last looked for memory to release.
+    /// Whether something was removed since the store last looked for memory to release.
     removed: AtomicBool,
-    /// When it did that, and when it last freed idle contexts.
+    /// When it last looked for memory to release, and when it last freed idle contexts.
     tried: Cooldown,
     swept: Cooldown,
-    /// Upper bound of the bytes that all pools held, except the one for cold blocks and...
+    /// Upper bound of the bytes that all pools held, except the cold pool and...
     other_bytes: AtomicUsize,
     /// ...the pool of this id...
     excluded_pool: AtomicU64,
@@ -70,12 +70,12 @@ pub(crate) struct Limit {
     refresh: Mutex<()>,
 }
 
-/// How a full store looks for memory to release.
+/// How thoroughly a full store looks for memory to release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReleaseAttempt {
-    /// Not at all: nothing has changed since it last did.
+    /// Not at all: nothing has changed since the last attempt.
     No,
-    /// Compacts only pools that estimate to gain what is needed.
+    /// Compacts only pools whose estimated gain is as much as is needed.
     ByEstimate,
     /// Compacts all pools.
     Thorough,
@@ -243,8 +243,8 @@ impl Limit {
         (pays && held < max).then_some(Admission::AboveLowWatermark { held })
     }
 
-    /// Judges one more block by what all pools hold. Transient bytes, which go by themselves, do
-    /// not count as held, nor as a reason to evict.
+    /// Judges one more block by what all pools hold. Transient bytes, which will be freed without
+    /// an eviction, do not count as held.
     pub(crate) fn admit_by_measure(
         &self,
         max: usize,
@@ -252,7 +252,7 @@ impl Limit {
         index_bytes: usize,
         transient_bytes: impl Fn() -> usize,
     ) -> Admission {
-        // Before and after: they may come or go in the middle.
+        // Measured before and after, because transient bytes may appear or disappear in between.
         let before = transient_bytes();
         let held = self.measure_pools(manager) + index_bytes;
         self.judge(max, held, before.max(transient_bytes()))
@@ -303,7 +303,7 @@ impl Limit {
     fn measure_pools(&self, manager: &PoolManager) -> usize {
         let before = manager.switches();
         let Some(current) = manager.current() else { return manager.bytes_held() };
-        // Before the others are asked: what it gains meanwhile counts as theirs.
+        // Before the others are asked: what moves to it meanwhile counts as theirs.
         let cold_bytes = cold_bytes(manager, &current);
         let other_bytes = manager.allocator_bytes_besides(&current).saturating_sub(cold_bytes);
         self.remember(other_bytes, current.id().get(), before, || manager.switches());
@@ -320,8 +320,9 @@ impl Limit {
         switches: impl FnOnce() -> u64,
     ) {
         let _refresh = self.refresh.lock();
-        // Unchanged: so `excluded_pool` was current all the time, or is the successor that a switch
-        // has published and not counted yet. What is written in that moment ends with the count.
+        // The count is unchanged. So `excluded_pool` was current all the time, or a switch has
+        // published it and not counted itself yet. What is written then becomes invalid when the
+        // switch is counted.
         if switches() == before {
             // A reader between the stores uses the new bound with the old count, once.
             self.other_bytes.store(other_bytes, Ordering::Relaxed);
@@ -332,7 +333,7 @@ impl Limit {
     }
 }
 
-/// Bytes of the pool for cold blocks, if there is one besides `pool`.
+/// Returns the bytes of the cold pool, if there is one besides `pool`.
 fn cold_bytes(manager: &PoolManager, pool: &PoolRef) -> usize {
     let cold = manager.cold().filter(|cold| !PoolRef::same(cold, pool));
     cold.map_or(0, |cold| cold.zpool().bytes_held())

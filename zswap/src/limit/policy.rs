@@ -31,9 +31,9 @@ use crate::index::clock::EvictionAdvice;
 /// # What a full store does
 ///
 /// In this order, until it is below its limit: frees contexts that are not in use, shrinks the
-/// index, releases free frames, compacts pools with many holes. Only then it evicts, or refuses.
-/// A store that refuses does that again only once something was removed from it, or 200 ms have
-/// passed.
+/// index, releases free frames, compacts pools with many holes. Only then does it evict or refuse.
+/// A store that refuses tries again to release memory only once something was removed from it, or
+/// 200 ms have passed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AtLimit {
@@ -45,7 +45,7 @@ pub enum AtLimit {
     Evict,
 }
 
-/// Receives what was evicted: key and length.
+/// Receives the key and the length of what was evicted.
 pub(crate) type Listener<K> = Box<dyn Fn(&K, usize) + Send + Sync>;
 
 /// Decides how the eviction clock treats the entry of a key.
@@ -65,7 +65,8 @@ impl<K> Eviction<K> {
         self.at_limit == AtLimit::Evict
     }
 
-    /// How to treat the entry of `key`. An advisor that panics is not heard.
+    /// Returns how to treat the entry of `key`. If the advisor panics, the entry is treated by its
+    /// use.
     #[inline]
     pub(crate) fn advise(&self, key: &K) -> EvictionAdvice {
         match &self.advisor {

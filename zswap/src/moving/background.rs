@@ -22,8 +22,8 @@ use crate::store::{Store, WeakStore};
 /// Work of one step: other jobs of the executor, those of other stores included, wait for it.
 const STEP: DrainBudget = DrainBudget::entries(256).with_time(Duration::from_millis(2));
 
-/// Wait before a step is repeated that found no room: the first one, and the longest. Each is twice
-/// as long as the one before.
+/// Wait before a step that found no room is repeated: the first, and the longest. Each is twice as
+/// long as the one before.
 const RETRY: Duration = Duration::from_millis(20);
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
 
@@ -39,13 +39,14 @@ where
     /// Switches to a pool of `spec`, as [`switch`](Self::switch) does, and drains the retired pools
     /// on the executor, in steps of some milliseconds. Does not wait for that.
     ///
-    /// The drain takes the share of a CPU that the [policy](crate::StoreBuilder::drain) says, or
-    /// half of one. A later switch turns it. If the store stays at its limit for about a minute, or
-    /// there is no memory, the drain gives up until [`resume_drain`](Self::resume_drain) or the
-    /// next switch. An executor that runs jobs on the caller drains before this returns.
+    /// The drain takes the share of a CPU that the [policy](crate::StoreBuilder::drain) sets, or
+    /// half of one without a policy. A later switch redirects it. If the store stays at its limit
+    /// for about a minute, or there is no memory, the drain gives up until
+    /// [`resume_drain`](Self::resume_drain) or the next switch. An executor that runs jobs on the
+    /// caller drains before this returns.
     ///
-    /// A step that runs keeps the store: if its last clone is dropped meanwhile, its memory goes
-    /// when the step ends.
+    /// A running step keeps the store alive: if the last clone is dropped meanwhile, the memory is
+    /// freed when the step ends.
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
@@ -94,7 +95,7 @@ where
         }
     }
 
-    /// Begins a drain after `delay`, or lets the one under way go on for this request as well.
+    /// Begins a drain after `delay`, or lets the one under way continue for this request as well.
     fn request_drain(&self, delay: Duration) {
         let mut background = self.drain_state().background.lock();
         background.requests += 1;
@@ -209,7 +210,7 @@ where
     };
     let newest = store.drain_state().background.lock().requests;
     if newest != requests && !idle.is_zero() {
-        // A switch since: its idle time begins anew.
+        // There was a switch since, so the idle time begins anew.
         return store.submit_drain(newest, idle);
     }
     let on_caller = store.manager().executor().properties().runs_on_caller;
@@ -223,7 +224,7 @@ where
 
 impl<K, S> Store<K, S> {
     /// Pauses a drain on the executor, and keeps others from beginning, until
-    /// [`resume_drain`](Self::resume_drain). A step that runs goes on, for some milliseconds. Calls
+    /// [`resume_drain`](Self::resume_drain). A running step continues for some milliseconds. Calls
     /// of [`drain`](Self::drain) are not affected.
     ///
     /// ```

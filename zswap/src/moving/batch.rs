@@ -41,7 +41,7 @@ impl SourcePools {
         held.find(|held| PoolRef::same(held, pool))
     }
 
-    /// The pools that are held.
+    /// Iterates over the pools that are held.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &PoolRef> {
         self.pools.iter().filter_map(OnceCell::get)
     }
@@ -83,9 +83,9 @@ pub(crate) struct Choice {
     pub(crate) passed_shard: bool,
 }
 
-/// Chooses up to `most` entries of the cursor's shard, and moves the cursor behind them.
+/// Chooses up to `most` entries of the cursor's shard, and moves the cursor past them.
 ///
-/// `is_source` says which pools to take entries from.
+/// `is_source` returns true for the pools to take entries from.
 pub(crate) fn choose<'p, K: Clone>(
     index: &Index<K>,
     cursor: &mut MoveCursor,
@@ -146,7 +146,7 @@ pub(crate) fn choose<'p, K: Clone>(
     choice
 }
 
-/// Whether a block of a value is in one of these pools.
+/// Returns whether a block of a value is in one of these pools.
 pub(crate) fn large_is_in(large: &LargeValue, is_source: impl Fn(PoolId) -> bool) -> bool {
     large.parts.iter().any(|part| match part {
         Value::Pooled(block) => is_source(block.object.pool().id()),
@@ -154,7 +154,7 @@ pub(crate) fn large_is_in(large: &LargeValue, is_source: impl Fn(PoolId) -> bool
     })
 }
 
-/// Upper bound of the bytes of an entry's copy.
+/// Returns an upper bound of the bytes of an entry's copy.
 pub(crate) fn entry_bytes(value: &ChosenValue<'_>) -> usize {
     match value {
         ChosenValue::Pooled { meta, .. } => meta.block_len,

@@ -1,4 +1,4 @@
-//! The pool for cold blocks: a clock finds what was not used for two turns, and moves it there.
+//! The cold pool: a clock finds blocks that were not used for two turns, and moves them there.
 //!
 //! ```text
 //!   hand ─► entry   used since the last turn: if it is cold, back to the current pool
@@ -6,8 +6,8 @@
 //!                   not, for the second time: to the cold pool, if it becomes an eighth smaller
 //! ```
 //!
-//! The hand is not that of eviction, which moves only when something is evicted. Both cool the same
-//! heat. A turn visits each entry once, so an entry moves at most once per turn.
+//! The hand is not the one of eviction, which moves only when something is evicted. Both cool the
+//! same heat. A turn visits each entry once, so an entry moves at most once per turn.
 
 use std::hash::{BuildHasher, Hash};
 use std::time::Instant;
@@ -28,7 +28,7 @@ use crate::store::drain_state::MoveCursor;
 use crate::store::{Store, WeakStore};
 use crate::value::pooled_object::pin;
 
-/// A block that does not become smaller by this part of it stays in the current pool.
+/// A block that does not shrink by at least one part in this many stays in the current pool.
 const MIN_GAIN: usize = 8;
 
 /// Uses since the last turn from which a cold block returns to the current pool.
@@ -43,20 +43,20 @@ struct Roles {
 
 impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     /// Turns the heat clock once: cools every entry, moves those that were not used for two turns
-    /// to the pool for [cold blocks](crate::StoreBuilder::cold), and returns those that were used
-    /// at least twice since the last turn. Does nothing in a store without such a pool.
+    /// to the [cold pool](crate::StoreBuilder::cold), and moves those back that were used at least
+    /// twice since the last turn. Does nothing in a store without such a pool.
     ///
     /// The clock runs by itself if the executor keeps delays, as the default one does. This call is
     /// for other executors, and for programs that know a good moment.
     ///
-    /// An entry is copied as by a [drain](Self::drain), with the same promises: it never evicts,
-    /// begins no copy that would pass the limit, and nothing counts as a store or a use.
+    /// Entries are copied as by a [drain](Self::drain), with the same guarantees: it never evicts,
+    /// begins no copy that would pass the limit, and counts nothing as a store or a use.
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
     /// use std::time::Duration;
     ///
-    /// // A turn of an hour, so that the clock of the store itself does not interfere.
+    /// // A turn takes an hour, so that the store's own clock does not interfere.
     /// let store = zswap::Store::<u64>::builder()
     ///     .cold("zsmalloc(chain=8)+lz4".parse()?)
     ///     .cold_turn(Duration::from_secs(3600))
@@ -183,7 +183,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     }
 }
 
-/// Whether an entry of this temperature moves: to the cold pool, or out of it.
+/// Returns whether an entry of this temperature moves, to the cold pool or out of it.
 fn moves(temperature: Temperature, is_cold: bool) -> bool {
     match temperature {
         Temperature::Cold => !is_cold,
@@ -193,7 +193,7 @@ fn moves(temperature: Temperature, is_cold: bool) -> bool {
 }
 
 impl<K> ChosenEntry<'_, K> {
-    /// Whether all blocks of the entry are in this pool.
+    /// Returns whether all blocks of the entry are in this pool.
     fn is_in(&self, id: PoolId) -> bool {
         match &self.value {
             ChosenValue::Pooled { pool, .. } => pool.id() == id,
@@ -253,7 +253,7 @@ where
     let tick = store.cold_state().turn / store.index().shards() as u32;
     let weak = store.downgrade();
     let job = Job::try_new("turn the heat clock", || move || run_tick(weak));
-    // If it is refused, the clock stands still, and the store works without.
+    // If the executor refuses it, the clock stops, and the store works without it.
     if let Some(job) = job {
         let pause = tick.saturating_sub(began.elapsed());
         catch(|| store.manager().executor().submit_later(pause, job).is_ok());
@@ -267,7 +267,7 @@ where
 {
     let Some(store) = store.upgrade() else { return };
     let began = Instant::now();
-    // A key that panics ends the tick, not the clock.
+    // A panic of a key ends the tick, not the clock.
     catch(|| store.turn_shard());
     submit_tick(&store, began);
 }

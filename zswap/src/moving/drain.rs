@@ -16,7 +16,7 @@ use crate::store::Store;
 const FRUITLESS_PASSES: usize = 2;
 
 impl<K, S> Store<K, S> {
-    /// Blocks in retired pools. Each block of a longer value counts.
+    /// Returns the number of blocks in retired pools. Each block of a longer value counts.
     pub(crate) fn blocks_to_drain(&self) -> usize {
         let roles = [self.manager().current(), self.manager().cold()];
         let roles = roles.map(|pool| pool.map(|pool| pool.id()));
@@ -32,10 +32,10 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     /// decompressed, and compressed as a store would. A value of several blocks is moved whole. An
     /// entry keeps its heat, and nothing counts as a store or a use.
     ///
-    /// The next call goes on where this one ended. A [`switch`](Self::switch) turns the drain
-    /// towards the new current pool, also while a call runs.
+    /// The next call continues where this one ended. A [`switch`](Self::switch) redirects the drain
+    /// to the new current pool, even while a call runs.
     ///
-    /// What cannot be read or copied stays where it is, and is [reported](DrainReport).
+    /// Entries that cannot be read or copied stay where they are, and are [reported](DrainReport).
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
@@ -143,7 +143,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         drain.fruitless += usize::from(choice.passed_shard);
     }
 
-    /// Decides whether a drain goes on that has moved nothing in the shards behind it.
+    /// Decides whether a drain continues that has moved nothing in the last shards.
     fn end_of_fruitless_shard(&self, drain: &mut Drain) -> Option<DrainEnd> {
         if drain.fruitless < self.index().shards() {
             return None;

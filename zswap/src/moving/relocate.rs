@@ -1,4 +1,4 @@
-//! Moving one entry: its value is made anew in another pool, then exchanged for the old one.
+//! Moving one entry: its value is copied to another pool, then exchanged for the old one.
 //!
 //! ```text
 //!   under the shard's lock      without any lock                        under the shard's lock
@@ -69,18 +69,18 @@ pub(crate) struct Move<'t> {
 }
 
 impl<'t> Move<'t> {
-    /// A move on no condition.
+    /// Returns an unconditional move.
     pub(crate) fn to(target: &'t PoolRef) -> Move<'t> {
         Move { target, min_gain: None }
     }
 
-    /// The longest that the copies of objects of `len` bytes may be.
+    /// Returns the most bytes that the copies of objects of `len` bytes may have.
     fn max_len(&self, len: usize) -> usize {
         self.min_gain.map_or(usize::MAX, |part| len - len.div_ceil(part))
     }
 }
 
-/// A value made anew.
+/// A copy of a value.
 struct Copy {
     value: Value,
     recompressed: bool,
@@ -224,7 +224,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         Ok(Copy { value, recompressed: !same_codec })
     }
 
-    /// Copies all blocks of a value, also those that are in `target` already: each has one owner.
+    /// Copies all blocks of a value, even those that are in `target` already, because each has one
+    /// owner.
     fn copy_large(
         &self,
         large: &LargeValue,
@@ -255,7 +256,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 }
 
-/// The reason to keep an entry whose bytes could not be read.
+/// Returns the reason to keep an entry whose bytes could not be read.
 fn unreadable(error: Error) -> KeptReason {
     match error {
         error if is_too_many_readers(&error) => KeptReason::Busy,
@@ -264,7 +265,7 @@ fn unreadable(error: Error) -> KeptReason {
     }
 }
 
-/// The reason to keep an entry whose copy could not be stored.
+/// Returns the reason to keep an entry whose copy could not be stored.
 fn refused(error: Error) -> KeptReason {
     if is_out_of_memory(&error) { KeptReason::OutOfMemory } else { KeptReason::Refused }
 }

@@ -12,17 +12,17 @@ use crate::store::Store;
 /// class, of the pool's tables and of the index.
 const GROWTH: usize = 16 << 10;
 
-/// While a store is drained it may hold 1/9 more than before, and then the pools that are emptied
-/// are compacted. It is measured after each 1/64 that has moved.
+/// A store that is drained may hold 1/9 more than before. If it holds more, the pools that are
+/// emptied are compacted. Held bytes are measured after each 1/64 that has moved.
 const GROWTH_SHARE: usize = 9;
 const HOLES_SHARE: usize = 64;
 
 /// Knowledge about the room for the copies of a batch.
 #[derive(Debug, Default)]
 pub(crate) struct Room {
-    /// All of them fit.
+    /// Whether all of them are known to fit.
     measured: bool,
-    /// The pools that they come from were compacted.
+    /// Whether the pools that they come from were compacted.
     compacted: bool,
 }
 
@@ -32,16 +32,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         Room { measured: self.has_room_for_copies(batch_bytes(batch)), compacted: false }
     }
 
-    /// Whether a copy of so many bytes may be made without passing the limit.
+    /// Returns whether a copy of so many bytes may be made without passing the limit.
     fn has_room_for_copies(&self, bytes: usize) -> bool {
         let Some(max) = self.limit().bytes() else { return true };
         let wanted = bytes.saturating_add(GROWTH);
-        // An allocator that panics when it is asked is at its limit.
+        // If an allocator panics here, there is no room.
         self.measure_held().is_ok_and(|held| held.saturating_add(wanted) <= max)
     }
 
-    /// Whether there is room for one more copy. Compacts the pools that are emptied, once per
-    /// batch, if there is not.
+    /// Returns whether there is room for one more copy. Compacts the pools that are emptied, once
+    /// per batch, if there is not.
     pub(crate) fn makes_room(&self, room: &mut Room, bytes: usize, sources: &SourcePools) -> bool {
         if room.measured || self.has_room_for_copies(bytes) {
             return true;
@@ -56,7 +56,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Compacts the pools that are emptied, if the store holds a part more than before the drain.
     ///
     /// Entries leave in the order of their hashes, which empties few frames until late. Compacting
-    /// earlier than needed would move most objects twice: the later, the sparser are the frames. It
+    /// earlier than needed would move most objects twice: the frames become sparser over time. It
     /// moves at most one object for each entry that has left. With two, the drain takes a tenth to
     /// a sixth longer and holds as much at its peak, as `--bin cold` shows.
     pub(crate) fn compact_emptied(&self, sources: &SourcePools, moved_bytes: usize, moved: usize) {

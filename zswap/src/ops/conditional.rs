@@ -1,5 +1,5 @@
-//! Operations that look at the stored key: the hooks for a layer that attaches something to its
-//! keys, a version or a deadline for instance.
+//! Operations that look at the stored key: hooks for a layer that attaches something to its keys,
+//! such as a version or a deadline.
 //!
 //! ```text
 //!   load_if, peek_with_if   find ─► admit(stored key)? ─► pin ─► decompress
@@ -32,7 +32,7 @@ use crate::value::error::Error;
 pub enum StoredIf<K> {
     /// The block is stored.
     Stored {
-        /// The stored key and the length in bytes of what it replaced, if there was something.
+        /// The key that was stored before, and the length in bytes of its value, if there was one.
         replaced: Option<(K, usize)>,
     },
     /// The condition does not hold. Nothing has changed.
@@ -47,7 +47,7 @@ pub enum StoredIf<K> {
 pub struct NotStored<K> {
     /// The key that was to be stored.
     pub key: K,
-    /// Why it was not.
+    /// The reason why it was not stored.
     pub error: Error,
 }
 
@@ -197,7 +197,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Lends the stored key, and the length of its value in bytes, to `look`. Returns `None` if
-    /// there is nothing. Counts as no look-up.
+    /// there is nothing. Does not count as a look-up.
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
@@ -227,7 +227,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// store.store(7, "a value")?;
     /// use zswap::conditional::StoredIf;
     ///
-    /// // Only if there is nothing yet.
+    /// // Stores only if there is nothing yet.
     /// let stored = store.store_if(7, "another value", |old, _new| old.is_none())?;
     /// assert_eq!(stored, StoredIf::Declined { key: 7 });
     /// let stored = store.store_if(8, "another value", |old, _new| old.is_none())?;
@@ -239,7 +239,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// # Errors
     ///
     /// [`NotStored`], with the key. Unlike [`store`](Self::store), this leaves what was stored
-    /// before. If that is stale now, remove it.
+    /// before. If that is now stale, remove it.
     ///
     /// # Concurrency
     ///

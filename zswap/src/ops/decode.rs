@@ -1,4 +1,4 @@
-//! From a pinned value to the bytes that were stored.
+//! Decoding of a pinned value into the bytes that were stored.
 
 use zpool_core::compress::CodecError;
 use zpool_manager::Pool;
@@ -48,7 +48,7 @@ impl<K, S> Store<K, S> {
         pool.codec().decompress(object, block).map_err(Error::Codec)
     }
 
-    /// Checks that `object` is what was stored, as far as its length and its checksum tell.
+    /// Checks by length and checksum that `object` is what was stored.
     #[inline]
     pub(crate) fn check_object(&self, object: &[u8], meta: ObjectMeta) -> Result<(), Error> {
         let same = object.len() == meta.object_len

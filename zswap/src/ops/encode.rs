@@ -1,5 +1,5 @@
-//! From the bytes of a block to an object in a pool: shared by single stores, batches and the
-//! blocks of long values.
+//! Encoding of a block into an object in a pool, for single stores, batches and the blocks of long
+//! values.
 
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};

@@ -1,4 +1,4 @@
-//! From an entry in the index to its block.
+//! Loads: from an entry in the index to its block.
 //!
 //! ```text
 //!   under the shard's lock        without any lock
@@ -67,7 +67,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
     /// let store = zswap::Store::<String>::builder().build()?;
     /// store.store("name".to_owned(), "a value")?;
-    /// // A `&str` finds a `String` key, so a look-up allocates none.
+    /// // A `&str` finds a `String` key, so a look-up does not allocate one.
     /// assert_eq!(store.load_vec("name")?.as_deref(), Some(b"a value".as_slice()));
     /// # }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -262,8 +262,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
     }
 
-    /// Out of line: a timer that is dropped on the way out makes the compiler copy the result once
-    /// more, in stores without a histogram too.
+    /// Fetches with a timer. Out of line, because a timer that is dropped at the end makes the
+    /// compiler copy the result once more, even in stores without a histogram.
     #[inline(never)]
     fn fetch_timed<Q>(
         &self,
@@ -325,9 +325,10 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// Removes the entry of a value whose bytes are in the buffer, if it is still the one of `id`.
     ///
-    /// Until the value is unpinned no other entry can have its id. A guard holds no lock, so the
-    /// shard's may be taken under it. But it goes before the object is freed, so that an allocator
-    /// whose `free` waits for readers does not wait for this thread (B20).
+    /// Until the value is unpinned, no other entry can have its id. A guard holds no lock, so the
+    /// shard's lock may be taken while it is held. But the guard is dropped before the object is
+    /// freed, so that an allocator whose `free` waits for readers does not wait for this thread
+    /// (B20).
     #[inline]
     fn remove_taken<Q>(
         &self,
@@ -392,12 +393,12 @@ thread_local! {
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// The thread's buffer, on loan.
+/// The thread's buffer, borrowed until this is dropped.
 pub(crate) struct Scratch(pub(crate) Vec<u8>);
 
 impl Scratch {
     pub(crate) fn take() -> Scratch {
-        // While the thread ends, the buffer may be gone.
+        // While the thread ends, the buffer may have been destroyed.
         Scratch(SCRATCH.try_with(Cell::take).unwrap_or_default())
     }
 }

@@ -16,7 +16,7 @@ mod scan;
 
 mod sample;
 
-// What they share.
+// Shared by these.
 pub(crate) mod decode;
 pub(crate) mod encode;
 pub(crate) mod pinned;

@@ -6,7 +6,8 @@
 //!   find ─► reference the pool, pin ─► [too many readers: wait, again] ─► use ─► unpin
 //! ```
 //!
-//! The guard keeps the object's bytes, whatever becomes of the entry. The reference keeps the pool.
+//! The guard keeps the object's bytes even if the entry is replaced or removed. The reference keeps
+//! the pool.
 
 use std::hash::{BuildHasher, Hash};
 
@@ -45,7 +46,7 @@ pub(crate) enum PinnedValue<'p, 'o> {
 }
 
 impl PinnedValue<'_, '_> {
-    /// Length of the block or value in bytes.
+    /// Returns the length of the block or value in bytes.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         match self {
@@ -78,8 +79,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         self.with_pinned_if(hash, key, access, backoff, |_, _| true, use_value)
     }
 
-    /// Lends a value if `admit` accepts its entry, which it sees under the shard's lock. Otherwise
-    /// there is nothing.
+    /// Lends a value if `admit`, which runs under the shard's lock, accepts its entry. Otherwise
+    /// returns `None`.
     #[inline(always)]
     pub(crate) fn with_pinned_if<Q, R, A, F>(
         &self,
@@ -115,7 +116,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                     match &pinned {
                         Ok(object) => prefetch(object, LINES),
                         Err(error) if is_too_many_readers(error) => {
-                            // The look-up is repeated when readers are done, and counted then.
+                            // The look-up is repeated, and counted, after readers have finished.
                             shard.stats.uncount_hit(access);
                             drop(shard);
                             if backoff.wait() {

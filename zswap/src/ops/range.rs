@@ -21,8 +21,8 @@ use crate::value::same_filled;
 
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Copies the bytes of a value from `offset` on into `buffer`, as many as there are and fit,
-    /// and returns their number: 0 if the value ends before. Returns `None` if there is nothing
-    /// under `key`. Counts as a use.
+    /// and returns their number: 0 if the value ends before `offset`. Returns `None` if there is
+    /// nothing under `key`. Counts as a use.
     ///
     /// If the value is longer than a block, only the blocks that the range touches are
     /// decompressed. A block that it touches in part is decompressed whole, in a buffer that the
@@ -113,7 +113,7 @@ impl<K, S> Store<K, S> {
         }
         match value {
             PinnedValue::SameFilled { word, .. } => {
-                // As if the block began here.
+                // The word, rotated as if the block began here.
                 same_filled::fill(buffer, word.rotate_right(8 * (offset % 8) as u32));
             }
             PinnedValue::Pooled { object, meta, .. } if meta.raw => {

@@ -10,15 +10,15 @@ use crate::index::shard_contents;
 use crate::store::Store;
 use crate::value::deferred_panic::DeferredPanic;
 
-/// Entries from which [`Store::clear`] replaces the pool.
+/// The number of entries from which on [`Store::clear`] replaces the pool.
 const RENEWED_FROM: usize = 1 << 16;
 
 /// # Remove
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Removes what is stored under `key`. Returns false if there is nothing.
     ///
-    /// Never blocks, allocates or fails: legal in a [`NoBlock`](zpool_core::NoBlock) section, as
-    /// far as the drop of a key is.
+    /// Never blocks, allocates or fails: legal in a [`NoBlock`](zpool_core::NoBlock) section, if
+    /// the drop of the key is.
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
@@ -59,10 +59,10 @@ impl<K, S> Store<K, S> {
     /// Removes everything that was there when the call began, and releases the memory of the index.
     /// Blocks stored meanwhile may stay. Needs no memory.
     ///
-    /// A store of many blocks gets a new pool of the same spec, and the old one goes as a whole
-    /// with all that is in it, unless something else still refers to it; this may block. Otherwise
-    /// pools may keep frames that became empty until a job of theirs runs, or [`trim`](Self::trim)
-    /// is called; a full store does that by itself.
+    /// A store of many blocks gets a new pool of the same spec, and the old one is destroyed as a
+    /// whole with all its contents, unless something else still refers to it. This may block.
+    /// Otherwise pools may keep frames that became empty until one of their jobs runs or
+    /// [`trim`](Self::trim) is called. A full store trims by itself.
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
@@ -76,8 +76,8 @@ impl<K, S> Store<K, S> {
     ///
     /// # Panics
     ///
-    /// If the drop of a key does: with the first such panic, after everything is removed. Dropping
-    /// the store does the same.
+    /// If the drop of a key panics: with the first such panic, after everything is removed.
+    /// Dropping the store does the same.
     pub fn clear(&self) {
         let mut panics = DeferredPanic::default();
         let renewed = self.renew_for_clear();
@@ -97,7 +97,7 @@ impl<K, S> Store<K, S> {
             // Inside a job the executor does it later.
             let _ = self.manager().flush();
         }
-        // With all blocks gone, there is nothing to evict for those that were stored.
+        // All blocks are removed, so no debt is left to evict for.
         self.limit().debt().reset();
         self.limit().note_removed();
         panics.raise();

@@ -9,12 +9,13 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     /// Returns copies of up to `count` blocks, spread over the store: for training a codec on what
     /// it will compress, as a dictionary of zstd or a model of pagelz.
     ///
-    /// Values are [peeked](Self::peek) at, so the sample keeps nothing warm. A value longer than a
-    /// block counts as its blocks, of which the last may be shorter. Values that come or go
-    /// meanwhile may be in the sample or not. Keys are cloned as [`keys`](Self::keys) does.
+    /// Values are [peeked](Self::peek) at, so a sample does not keep them from being evicted. A
+    /// value longer than a block counts as its blocks, of which the last may be shorter. Values
+    /// that are stored or removed meanwhile may or may not be in the sample. Keys are cloned as
+    /// [`keys`](Self::keys) does.
     ///
-    /// The copies take `count` times the block size, and there is a longer value besides while it
-    /// is cut into blocks.
+    /// The copies take `count` times the block size, plus the length of a longer value while it is
+    /// split into blocks.
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {

@@ -42,8 +42,8 @@ impl<K> Drop for WatchGuard<'_, K> {
 
 /// # Go over all keys
 impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
-    /// Returns copies of all keys, in no order. A key that is there all the time is listed once. A
-    /// key that comes or goes meanwhile may or may not be listed.
+    /// Returns copies of all keys, in no order. A key that is in the store all the time is listed
+    /// once. A key that is stored or removed meanwhile may or may not be listed.
     ///
     /// Keys are cloned in batches of some thousand, under a lock of the index, so `Clone` must not
     /// call the store. If memory is short, batches are smaller, down to single keys, which need no
@@ -69,7 +69,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         (0..self.index().shards()).flat_map(|shard| self.key_batches(shard)).flatten()
     }
 
-    /// Copies of the keys of a shard, a stretch at a time.
+    /// Iterates over copies of the keys of a shard, a stretch at a time.
     fn key_batches(&self, shard: usize) -> impl Iterator<Item = KeyBatch<K>> {
         let mut next = Some(Position::default());
         std::iter::from_fn(move || {
@@ -84,16 +84,16 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     /// Removes every value for which `keep(key, length)` returns false, and returns their number.
     /// Then frees index memory that is no longer needed.
     ///
-    /// If a newer block replaces the old one while `keep` runs, it stays. The exception is a
-    /// same-filled block that replaces an equal one: the two cannot be distinguished. A block that
-    /// the allocator does not let us pin can be removed too. It stays if there is no memory to
+    /// If a newer block replaces the old one while `keep` runs, the newer one stays. The exception
+    /// is a same-filled block that replaces an equal one: the two cannot be distinguished. A block
+    /// that the allocator refuses to pin can be removed too. It stays if there is no memory to
     /// watch it meanwhile.
     ///
     /// If a [drain](Self::drain) moves a block while `keep` runs, `keep` is asked about that block
     /// again.
     ///
-    /// Keys that are not equal to themselves, which no look-up finds, are visited too. They are out
-    /// of the store while `keep` runs, and go back if it returns true.
+    /// Keys that are not equal to themselves, which no look-up finds, are visited too. They are
+    /// taken out of the store while `keep` runs, and put back if it returns true.
     ///
     /// `keep` runs with no lock held and may use the store. Lists keys as [`keys`](Self::keys)
     /// does.
@@ -112,7 +112,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     ///
     /// # Panics
     ///
-    /// As `keys` does. What was removed before stays so.
+    /// As `keys` does. What was removed before that stays removed.
     pub fn retain(&self, mut keep: impl FnMut(&K, usize) -> bool) -> usize {
         let mut removed = 0;
         for shard in 0..self.index().shards() {
@@ -136,8 +136,8 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     fn retain_findable(&self, key: &K, mut keep: impl FnMut(&K, usize) -> bool) -> bool {
         loop {
             let (gone, rejected_at) = self.remove_unless(key, &mut keep);
-            // If nothing was removed, the key has a newer value, which stays. Or the one that was
-            // rejected has moved to another pool, where only `keep` recognizes it.
+            // If nothing was removed, the key has a newer value, which stays, or the rejected value
+            // has moved to another pool, where only `keep` recognizes it.
             let moves = || self.index().lock(self.hash(key)).0.stats.moved;
             match rejected_at {
                 Some(before) if gone.is_none() && moves() != before => {}

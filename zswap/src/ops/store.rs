@@ -1,4 +1,4 @@
-//! From a block to an entry in the index.
+//! Stores: from a block to an entry in the index.
 //!
 //! ```text
 //!   hash ─► length ─► same-filled? ─► current pool ─► limit ─► incompressible? ─► compress
@@ -25,8 +25,8 @@ use crate::value::pooled_object::{PooledObject, call_allocator};
 use crate::value::same_filled;
 use crate::value::{LargeValue, PooledBlock, Value};
 
-/// Upper bound of what a pool costs apart from its objects, if one value is all that it has: 1/32
-/// of them...
+/// Upper bound of what a pool that holds a single value costs apart from its objects: 1/32 of their
+/// bytes...
 const OVERHEAD_SHARE: usize = 32;
 /// ...and this per object, with its place in the value's list...
 const PART_BYTES: usize = 64;
@@ -53,7 +53,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     ///
     /// # Errors
     ///
-    /// [`Error`]. Whatever the reason, nothing is stored under `key` then. The older block is
+    /// [`Error`]. Whatever the reason, nothing is then stored under `key`. The older block is
     /// removed, because stale data is worse than none. The key is dropped.
     ///
     /// # Panics
@@ -64,9 +64,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// # Concurrency
     ///
     /// May block: allocators may ask for memory, and a first store creates a compression context. A
-    /// store at the limit may have to [evict](crate::AtLimit), and destroys pools that await it, so
-    /// hold no lock that a plug-in's destructor wants. A concurrent [`switch`](Self::switch) never
-    /// makes a store fail or wait.
+    /// store at the limit may have to [evict](crate::AtLimit), and destroys pools that await
+    /// destruction, so hold no lock that a plug-in's destructor takes. A concurrent
+    /// [`switch`](Self::switch) never makes a store fail or wait.
     #[doc(alias = "insert")]
     #[doc(alias = "put")]
     #[doc(alias = "set")]
@@ -79,7 +79,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
     }
 
-    /// Out of line, as `fetch_timed` of a load.
+    /// Stores with a timer. Out of line for the same reason as `fetch_timed`.
     #[inline(never)]
     fn store_timed(&self, latencies: &Latencies, key: K, block: &[u8]) -> Result<(), Error> {
         let _timer = latencies.store.timer();
@@ -129,7 +129,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         Ok(())
     }
 
-    /// Encodes one block into the current pool. No index has the result yet.
+    /// Encodes one block into the current pool. The result is not in the index yet.
     pub(crate) fn encode_block(&self, hash: u64, block: &[u8]) -> Result<Value, Error> {
         Ok(match self.place(block, || self.manager().current().ok_or(Error::NoPool))? {
             Placement::SameFilled(word) => Value::SameFilled { word, len: block.len() },
@@ -150,7 +150,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let count = value.len().div_ceil(self.block_size());
         parts.try_reserve_exact(count).map_err(|_| Error::IndexOutOfMemory)?;
         for part in value.chunks(self.block_size()) {
-            // A switch, or the limit reached, between two parts acts as between two blocks.
+            // A switch or a reached limit between two parts has the same effect as between two
+            // blocks.
             parts.push(self.encode_block(hash, part)?);
         }
         let large = LargeValue { parts: parts.into_boxed_slice(), len: value.len() };
@@ -193,7 +194,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let mut needed = 0;
         for part in value.chunks(self.block_size()) {
             if same_filled::detect(part).is_none() {
-                // As `encode` will keep it; not counted as skipped yet.
+                // As long as `encode` will make it. Not counted as skipped yet.
                 let shorter = if self.encode_options().looks_incompressible(part) {
                     None
                 } else {
@@ -209,7 +210,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         Ok(())
     }
 
-    /// Replaces a same-filled block by another one, which costs as much and frees nothing.
+    /// Replaces a same-filled block by another one. Both cost the same, and nothing is freed.
     #[inline]
     fn replace_same(&self, hash: u64, key: &K, word: u64, len: usize) -> bool {
         let (mut shard, hash) = self.index().lock(hash);
@@ -263,7 +264,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                 let replaced_cost = self.cost(&stored);
                 self.free(stored);
                 self.charge_eviction_debt(added, replaced_cost);
-                // The key last: its drop is foreign, and may panic.
+                // The key last: its drop is foreign code, and may panic.
                 drop(key);
                 Ok(())
             }

@@ -1,4 +1,4 @@
-//! Removal of many entries, each of which is passed on: by their stored keys, and of all.
+//! Removal of many entries, selected by their stored keys, or of all. Each is passed to a closure.
 //!
 //! ```text
 //!   remove_where   every entry: wanted(stored key)? ─► take out ─► free ─► gone(key, length)
@@ -62,7 +62,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Removes everything that was there when the call began, as [`clear`](Self::clear) does, and
-    /// passes each key on to `gone` with the length in bytes, after it is freed. Needs no memory.
+    /// passes each key to `gone` with the length in bytes, after it is freed. Needs no memory.
     ///
     /// `gone` runs with no lock held and may use the store.
     ///
@@ -78,7 +78,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     ///
     /// # Panics
     ///
-    /// If `gone` does: with the first such panic, after everything is removed.
+    /// If `gone` panics: with the first such panic, after everything is removed.
     pub fn clear_with(&self, mut gone: impl FnMut(K, usize)) {
         let mut panics = DeferredPanic::default();
         for shard in 0..self.index().shards() {
@@ -86,7 +86,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             let failed = contents.free_each(&mut gone, &mut panics);
             (0..failed).for_each(|_| self.counters().free_failed());
         }
-        // There is nothing left to evict for what was stored before.
+        // All entries are removed, so no debt is left to evict for.
         self.limit().debt().reset();
         self.limit().note_removed();
         panics.raise();

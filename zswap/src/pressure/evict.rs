@@ -1,4 +1,4 @@
-//! Eviction: the part of a store at its limit that removes blocks.
+//! Eviction: how a store at its limit removes blocks.
 //!
 //! ```text
 //!   held     0 ───────────── low watermark ──────────── limit
@@ -7,9 +7,9 @@
 //!                                  until held falls below it: a store evicts as much as it adds
 //! ```
 //!
-//! All of it happens in the store that adds, and under no lock: an entry is taken out of its shard,
-//! then freed, then the listener is called. What the allocators release by themselves meanwhile
-//! (zsmalloc's compaction, on the executor) brings the store below its threshold again.
+//! All of it happens in the call that stores, and with no lock held: an entry is taken out of its
+//! shard, then freed, then the listener is called. What the allocators release by themselves
+//! meanwhile (zsmalloc's compaction, on the executor) brings the store below its threshold again.
 
 use std::hash::{BuildHasher, Hash};
 
@@ -27,18 +27,18 @@ use crate::value::Value;
 use crate::value::error::Error;
 use crate::value::pooled_object::call_allocator;
 
-/// At the limit 1/64 of it is evicted at a time, but from these bounds.
+/// At the limit, 1/64 of it is evicted at a time, within these bounds.
 const STEP_SHARE: usize = 64;
 const STEP: std::ops::RangeInclusive<usize> = 64 << 10..=1 << 20;
 
-/// A step of eviction that released nothing to the system may suffice this far above the limit: the
-/// entries that come next reuse the memory of those that went.
+/// A step of eviction that released nothing to the system suffices up to this far above the limit:
+/// the next entries reuse the memory of the evicted ones.
 const SLACK: usize = 64 << 10;
 
-/// Entries of a step of eviction after which the held bytes are measured.
+/// The number of entries in a step of eviction after which the held bytes are measured.
 const MEASURED: usize = 16;
 
-/// Pools that a step of eviction trims, of those that its entries were in, at most.
+/// The most pools that a step of eviction trims, of those that its entries were in.
 const TRIMMED: usize = 8;
 
 /// Adds a pool to those to be trimmed, if it is not among them and there is room.
@@ -87,7 +87,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Judges by an upper bound of the held bytes. If an allocator panics in `bytes_held`, that is
-    /// an error: nothing is stored then, and nothing older is left.
+    /// an error: nothing is stored then, and the older value is removed.
     #[inline]
     fn admit_by_bound(
         &self,
@@ -192,7 +192,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             if freed > 0 && held < limit.saturating_add(SLACK) {
                 return Ok(());
             }
-            // That was not enough: release what all pools have before more is evicted.
+            // That was not enough, so release what all pools have before more is evicted.
             match self.over_limit_after_release(pool, freed > 0, PoolScope::All)? {
                 None => return Ok(()),
                 // Contexts in use belong to stores in flight: this one waits for one of them.
@@ -217,7 +217,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         evicted: bool,
         scope: PoolScope,
     ) -> Result<Option<(usize, usize)>, Error> {
-        // If there was nothing to evict, contexts hold the memory: free all idle ones.
+        // If there was nothing to evict, contexts hold the memory, so free all idle ones.
         self.release_unused(
             if evicted { IdleContexts::KeepOne } else { IdleContexts::Free },
             scope,
@@ -225,7 +225,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         if self.over_limit(pool)?.is_none() {
             return Ok(None);
         }
-        // Holes in frames that others use: the objects have to move.
+        // There are holes in frames that are in use, so the objects have to move.
         self.compact_pools(0, scope);
         self.over_limit(pool)
     }
@@ -241,7 +241,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         max: usize,
         step: usize,
     ) -> Result<bool, Error> {
-        // Less would not last: the next store would be here again.
+        // Less would not last: the next store would have to do the same again.
         let enough = |over: Option<(usize, usize)>| over.is_none() && self.has_room_for(step, max);
         let sweeps = self.limit().may_free_contexts() || !self.may_keep_idle_context();
         let contexts = if sweeps { IdleContexts::KeepOne } else { IdleContexts::Keep };
@@ -261,9 +261,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             .is_ok_and(|held| held.saturating_add(bytes) <= max)
     }
 
-    /// Evicts entries that cost `step` bytes together, or fewer if the store holds so much less
-    /// already: what an entry really frees depends on its neighbours. Trims the pools they were in.
-    /// Returns what they cost: 0 when there are none.
+    /// Evicts entries that cost `step` bytes together, or fewer if the store already holds that
+    /// much less: what an entry really frees depends on its neighbours. Trims the pools that the
+    /// entries were in. Returns the cost of the entries, 0 if there were none.
     fn evict_step(&self, step: usize) -> usize {
         let enough = self.measure_held().map_or(0, |held| held.saturating_sub(step));
         let mut trimmed = [const { None }; TRIMMED];
@@ -290,8 +290,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Charges the eviction debt: a block that costs `added` bytes has replaced one that cost
-    /// `replaced`. Above the low watermark, evicts as much, and in the long run no more, however
-    /// large the evicted blocks are.
+    /// `replaced`. Above the low watermark, evicts as much as was added, and in the long run no
+    /// more, however large the evicted blocks are.
     #[inline]
     pub(crate) fn charge_eviction_debt(&self, added: usize, replaced: usize) {
         if added != replaced && self.evicts_for_debt() {
@@ -349,9 +349,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Sets another limit in bytes, or none (`usize::MAX` is none).
     ///
     /// If a store that evicts holds more, this evicts until it holds less, on the calling thread:
-    /// it may block, for as long as that takes. Stores of other threads go on meanwhile, each of
-    /// which evicts 1/64 of the limit (64 KiB to 1 MiB, two blocks at least) for its own block. A
-    /// store that refuses evicts nothing: it is full until it holds less. The bound for
+    /// it may block, for as long as that takes. Other threads can store meanwhile. Each of these
+    /// calls evicts 1/64 of the limit (64 KiB to 1 MiB, but at least two blocks) for its own block.
+    /// A store that refuses evicts nothing: it is full until it holds less. The bound for
     /// [contexts](crate::AtLimit) changes with the limit.
     ///
     /// ```
@@ -393,15 +393,15 @@ impl<K, S> Store<K, S> {
     /// Returns whether a store that adds bytes has to evict as many.
     #[inline]
     fn evicts_for_debt(&self) -> bool {
-        // The flag may be left over from a limit that there was.
+        // The flag may be left over from an earlier limit.
         self.limit().above_low_watermark()
             && self.limit().bytes().is_some()
             && self.eviction().evicts()
     }
 
     /// Frees an item that its owner removed, and credits its cost to the eviction debt, so that
-    /// alternating stores and removals evict nothing. A store that refuses learns that it may have
-    /// room again.
+    /// alternating stores and removals evict nothing. Notes for a store that refuses that it may
+    /// have room again.
     #[inline]
     pub(crate) fn free_removed(&self, item: Option<Item<K>>) -> bool {
         if let Some((_, stored)) = &item

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The order and its reasons: docs/decisions/0032. No lock of the store is held while an allocator
-//! or a compressor works. A panic of theirs releases nothing and does no harm.
+//! or a compressor works. If one panics, nothing is released and no harm is done.
 
 use std::hash::{BuildHasher, Hash};
 
@@ -24,7 +24,7 @@ use crate::value::error::Error;
 pub(crate) enum IdleContexts {
     /// None.
     Keep,
-    /// Those not in use, but one of each kind of the current pool: the next block needs it.
+    /// Those not in use, except one of each kind for the current pool: the next block needs it.
     KeepOne,
     /// All that are not in use.
     Free,
@@ -45,9 +45,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// that hold no object, index memory beyond what the entries need, and contexts that no thread
     /// uses. Returns the bytes given back.
     ///
-    /// Moves no object: frames that are partly used stay, see [`compact`](Self::compact). Contexts
-    /// are made anew when they are needed. A full store does this by itself before it evicts or
-    /// refuses.
+    /// Moves no object, so frames that are partly used stay: see [`compact`](Self::compact) for
+    /// those. Contexts are created again when they are needed. A full store does this by itself
+    /// before it evicts or refuses.
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
@@ -90,7 +90,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     ///     store.store(key, format!("{key:>3000}").as_bytes())?;
     /// }
     /// store.retain(|key, _| key % 10 == 0);
-    /// // Every frame has a block or two left: trimming frees few, moving blocks frees most.
+    /// // Every frame has a block or two left: trimming frees few frames, moving blocks frees most.
     /// store.compact(CompactionBudget::UNLIMITED);
     /// assert_eq!(store.load_vec(&990)?.unwrap(), format!("{:>3000}", 990).as_bytes());
     /// # }
@@ -157,7 +157,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                 if !capabilities.estimates_compaction {
                     return zpool.compact(CompactionBudget::UNLIMITED).freed_bytes + zpool.trim();
                 }
-                // Moves nothing: for the estimate.
+                // A budget of no moves asks for the estimate only.
                 let estimate = zpool.compact(CompactionBudget::moves(0));
                 if estimate.estimated_bytes < min_gain {
                     return estimate.freed_bytes;
@@ -170,7 +170,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         freed
     }
 
-    /// One context may stay idle if it is no large part of the limit.
+    /// Returns whether one context may stay idle: only if it is a small part of the limit.
     pub(crate) fn may_keep_idle_context(&self) -> bool {
         let largest =
             self.manager().current().map_or(0, |pool| pool.codec().largest_context_bytes());
@@ -179,7 +179,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// Releases memory for a full store that refuses, and refuses only if that is not enough.
     ///
-    /// A full store with nothing to release refuses fast: it looks again only once something was
+    /// A full store with nothing to release refuses quickly: it looks again only once something was
     /// removed, or some time has passed.
     #[cold]
     pub(crate) fn release_or_refuse(&self, was_full: bool, mut held: usize) -> Result<(), Error> {
@@ -209,7 +209,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     fn still_full(&self, was_full: bool) -> Result<Option<usize>, Error> {
         let Some(max) = self.limit().bytes() else { return Ok(None) };
         if !was_full {
-            // It never refused a block: below the limit is enough.
+            // The store has not refused a block yet, so being below the limit is enough.
             self.limit().set_above_low_watermark(true, false);
         }
         match self.admit_by_measure(max)? {
@@ -218,10 +218,10 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
     }
 
-    /// Returns the bytes of compression contexts in use that are no reason to evict or refuse:
-    /// where one is more than half of the limit, none stays idle, and those in use belong to stores
-    /// in flight. A store that is admitted waits for one of them, and adds none. 0 where contexts
-    /// are smaller.
+    /// Returns the bytes of compression contexts in use that are no reason to evict or refuse. If
+    /// one context is more than half of the limit, none stays idle, and those in use belong to
+    /// stores in flight; a store that is admitted waits for one of them instead of adding one.
+    /// Returns 0 if contexts are smaller.
     pub(crate) fn in_flight_context_bytes(&self) -> usize {
         if self.may_keep_idle_context() { 0 } else { self.manager().compression_context_bytes() }
     }

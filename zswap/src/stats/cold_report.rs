@@ -1,10 +1,10 @@
-//! Reports about the pool for cold blocks.
+//! Reports about the cold pool.
 
 /// The result of a turn of the [heat clock](crate::Store::turn_heat_clock).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ColdReport {
-    /// Entries moved to the pool for cold blocks.
+    /// Entries moved to the cold pool.
     pub made_cold: usize,
     /// Entries returned to the current pool, because they were loaded often.
     pub returned: usize,
@@ -16,15 +16,16 @@ pub struct ColdReport {
     /// Entries that could not be copied: unreadable, refused by the other pool, or with too many
     /// readers.
     pub failed: usize,
-    /// Bytes of the objects of entries made cold, before.
+    /// Bytes of the objects of entries made cold, before the move.
     pub object_bytes_before: usize,
-    /// Bytes of those objects after.
+    /// Bytes of those objects after the move.
     pub object_bytes_after: usize,
-    /// The turn moved less than there was, because the store is at its limit or has no memory.
+    /// Whether the turn moved less than it could have, because the store is at its limit or has no
+    /// memory.
     pub no_room: bool,
 }
 
-/// The pool for cold blocks of a store, in its statistics.
+/// Statistics of the cold pool of a store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ColdStats {

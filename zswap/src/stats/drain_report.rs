@@ -115,7 +115,7 @@ pub struct DrainReport {
     /// Bytes that the store held when the call ended. Frames that became empty may be released
     /// later.
     pub held_after: usize,
-    /// Why the call ended.
+    /// The reason why the call ended.
     pub end: DrainEnd,
 }
 
@@ -142,14 +142,14 @@ impl DrainReport {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DrainProgress {
-    /// A drain is under way: it runs, or waits for its next step.
+    /// Whether a drain is under way: it runs, or waits for its next step.
     pub is_active: bool,
-    /// It was paused, and does nothing until it is resumed.
+    /// Whether the drain was paused, and does nothing until it is resumed.
     pub is_paused: bool,
     /// Entries moved since the drain was last asked for.
     pub moved: usize,
     /// Blocks in retired pools. Each block of a longer value counts.
     pub left: usize,
-    /// Why the latest step ended. `None` before the first.
+    /// The reason why the latest step ended. `None` before the first.
     pub last_end: Option<DrainEnd>,
 }

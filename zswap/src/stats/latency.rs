@@ -30,8 +30,8 @@ pub(crate) struct Timer<'h> {
     begun: Instant,
 }
 
-/// Records the time since it was made or last asked to: how long each of a batch took, so that they
-/// sum up to the call.
+/// Records the time since it was made or since the last lap: how long each item of a batch took, so
+/// that the times add up to that of the call.
 pub(crate) struct Laps<'h> {
     /// The histogram, and when the latest item was done. `None` in a store without histograms,
     /// which never reads the clock.
@@ -43,7 +43,7 @@ impl<'h> Laps<'h> {
         Laps { running: histogram.map(|histogram| (histogram, Instant::now())) }
     }
 
-    /// One more is done.
+    /// Records the time of an item that is done.
     #[inline]
     pub(crate) fn lap(&mut self) {
         if let Some((histogram, latest)) = &mut self.running {
@@ -91,7 +91,7 @@ impl Drop for Timer<'_> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LatencySummary {
-    /// How many there were.
+    /// The number of calls.
     pub calls: u64,
     /// Half of them took no longer.
     pub p50: Duration,
@@ -110,7 +110,8 @@ impl fmt::Display for LatencySummary {
     }
 }
 
-/// Returns the number of a time's range: its power of two, and the two bits after the highest.
+/// Returns the number of the bucket of a time: its power of two, and the two bits after the
+/// highest.
 fn bucket(ns: u64) -> usize {
     let ns = ns.max(4);
     let power = ns.ilog2();
@@ -118,7 +119,7 @@ fn bucket(ns: u64) -> usize {
     ((power as usize - 2) * 4 + quarter).min(BUCKETS - 1)
 }
 
-/// Returns the longest time that is counted there.
+/// Returns the longest time that is counted in a bucket.
 fn upper(bucket: usize) -> u64 {
     let (power, quarter) = (bucket as u32 / 4 + 2, bucket as u64 % 4);
     ((4 + quarter + 1) << (power - 2)) - 1

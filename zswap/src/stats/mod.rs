@@ -31,7 +31,7 @@ pub struct StoreStats {
     pub entries: usize,
     /// Entries in a pool, compressed.
     pub stored_compressed: usize,
-    /// Entries in a pool as they are, since they do not shrink.
+    /// Entries in a pool as they are, because they do not shrink.
     pub stored_raw: usize,
     /// Entries that repeat eight bytes, and empty ones: they are in no pool.
     pub same_filled: usize,
@@ -55,18 +55,18 @@ pub struct StoreStats {
     pub limit_bytes: Option<usize>,
     /// Stores that succeeded, so far.
     pub stores: u64,
-    /// Loads that found something, those that failed after that included: `load`, `load_vec`,
+    /// Loads that found something, including those that then failed: `load`, `load_vec`,
     /// `load_with`, and each item of `load_many`.
     pub loads_hit: u64,
     /// Loads that found nothing.
     pub loads_missed: u64,
-    /// Peeks that found something, those that failed after that included: `peek`, `peek_vec`,
-    /// `export`. No use of the entry, so no part of a [hit rate](Self::hit_percent).
+    /// Peeks that found something, including those that then failed: `peek`, `peek_vec`, `export`.
+    /// A peek is not a use, so it does not count for the [hit rate](Self::hit_percent).
     pub peeks_hit: u64,
     /// Peeks that found nothing.
     pub peeks_missed: u64,
-    /// Takes that removed and returned something: `take`, `take_vec`. A take that fails counts
-    /// nothing here.
+    /// Takes that removed and returned something: `take`, `take_vec`. A take that fails is not
+    /// counted here.
     pub taken: u64,
     /// Takes that found nothing.
     pub takes_missed: u64,
@@ -83,23 +83,23 @@ pub struct StoreStats {
     /// Loads and takes that found a block whose object the compressor could not decompress, or
     /// whose checksum was wrong.
     pub decompress_failed: u64,
-    /// Loads and takes that found a block whose object the allocator did not give.
+    /// Loads and takes that found a block whose object the allocator did not return.
     pub read_failed: u64,
-    /// Objects that an allocator did not free: lost until their pool goes. Not zero only with a
-    /// broken allocator.
+    /// Objects that an allocator did not free: lost until their pool is destroyed. Always zero
+    /// unless an allocator is broken.
     pub free_failed: u64,
-    /// Panics of an allocator when a reader was done with an object. The reader has its bytes all
-    /// the same. Not zero only with a broken allocator.
+    /// Panics of an allocator when a reader was done with an object. The reader still received its
+    /// bytes. Always zero unless an allocator is broken.
     pub unpins_panicked: u64,
     /// Calls of the eviction listener that panicked.
     pub listeners_panicked: u64,
-    /// The pool for cold blocks, if there is one.
+    /// Statistics of the cold pool, if there is one.
     pub cold: Option<ColdStats>,
-    /// How soon blocks were asked for again that were made cold or evicted, if the builder was
-    /// [asked](crate::StoreBuilder::thrash_meter) for that.
+    /// How soon blocks that were made cold or evicted were asked for again, if the store has a
+    /// [thrash meter](crate::StoreBuilder::thrash_meter).
     pub thrash: Option<ThrashStats>,
-    /// How long stores and loads took, if the builder was
-    /// [asked](crate::StoreBuilder::latency_histograms) for that.
+    /// How long stores and loads took, if the store has [latency
+    /// histograms](crate::StoreBuilder::latency_histograms).
     pub latencies: Option<LatencyStats>,
     /// The pool manager's counters.
     pub manager: ManagerStats,
@@ -109,11 +109,11 @@ pub struct StoreStats {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LatencyStats {
-    /// Times of `store` and of each item of `store_many`, failed ones included. An item takes from
-    /// when the one before it was done, or the call began.
+    /// Times of `store` and of each item of `store_many`, including failed ones. The time of an
+    /// item begins when the one before it was done, or when the call began.
     pub store: LatencySummary,
-    /// Times of loads, peeks and takes, and of each item of `load_many`, misses and failed ones
-    /// included.
+    /// Times of loads, peeks and takes, and of each item of `load_many`, including misses and
+    /// failed ones.
     pub load: LatencySummary,
 }
 
@@ -139,8 +139,8 @@ impl StoreStats {
         self.pool_bytes + self.context_bytes + self.index_bytes
     }
 
-    /// Percent of loads and takes that found something. `None` if there were none. Peeks do not
-    /// count: they are no use.
+    /// Returns the percentage of loads and takes that found something, or `None` if there were
+    /// none. Peeks do not count, because they are not uses.
     pub fn hit_percent(&self) -> Option<f64> {
         percent(self.loads_hit + self.taken, self.loads_missed + self.takes_missed)
     }
@@ -158,7 +158,7 @@ pub(crate) fn percent(hit: u64, missed: u64) -> Option<f64> {
     (all > 0).then(|| 100.0 * hit as f64 / all as f64)
 }
 
-/// Counts of what seldom happens; what happens often is counted in the shards.
+/// Counts of rare events; frequent ones are counted in the shards.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     full: AtomicU64,
@@ -212,7 +212,8 @@ impl Counters {
         count(&self.listeners_panicked);
     }
 
-    /// Once for each block that is as good as random: such stores are slow enough for that.
+    /// Counts a block that looks random. A counter shared by all threads is fast enough, because
+    /// such stores are slow.
     pub(crate) fn incompressible_skipped(&self) {
         count(&self.incompressible_skipped);
     }

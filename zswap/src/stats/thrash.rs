@@ -1,4 +1,4 @@
-//! The thrash meter: how soon blocks are asked for again that were evicted or made cold.
+//! The thrash meter: how soon blocks that were evicted or made cold are asked for again.
 //!
 //! ```text
 //!   evicted, made cold ─► slot of the key's hash: a tag, the kind, the second
@@ -14,10 +14,10 @@ use std::time::Instant;
 
 use zpool_core::internal::sync::atomic::{AtomicU64, Ordering};
 
-/// Keys of which one is looked at.
+/// One key of this many is looked at.
 pub const SAMPLED_ONE_IN: u64 = 16;
 
-/// Slots: as many blocks are remembered at most, of which each stands for 16.
+/// Slots. At most this many blocks are remembered, each of which stands for 16.
 const SLOTS: usize = 4096;
 
 /// Bits of a slot's word: the second since the meter was made, the kind, and a tag that is not 0.
@@ -58,7 +58,7 @@ pub struct ThrashCounts {
     pub displaced: u64,
 }
 
-/// Why a block left the current pool.
+/// The reason why a block left the current pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Departure {
     Cold = 0,
@@ -90,7 +90,7 @@ impl ThrashMeter {
         }
     }
 
-    /// Bytes of the meter.
+    /// Returns the bytes of the meter.
     pub(crate) fn bytes(&self) -> usize {
         size_of::<ThrashMeter>() + size_of_val(&*self.slots)
     }
@@ -128,7 +128,7 @@ impl ThrashMeter {
         count(&self.counts_of(word).asked[bucket.min(THRASH_BUCKETS)]);
     }
 
-    /// Notes that what a key had was removed, or replaced.
+    /// Notes that the value of a key was removed or replaced.
     #[inline]
     pub(crate) fn removed(&self, hash: u64) {
         if let Some((slot, tag)) = self.place(hash)
@@ -138,13 +138,13 @@ impl ThrashMeter {
         }
     }
 
-    /// The counts so far.
+    /// Returns the counts so far.
     pub(crate) fn stats(&self) -> ThrashStats {
         let [cold, evicted] = &self.counts;
         ThrashStats { cold: cold.read(), evicted: evicted.read() }
     }
 
-    /// The slot of a hash and its tag, if the hash is in the sample.
+    /// Returns the slot of a hash and its tag, if the hash is in the sample.
     #[inline]
     fn place(&self, hash: u64) -> Option<(&AtomicU64, u64)> {
         // Multiplied, because hashes may be numbers in sequence.

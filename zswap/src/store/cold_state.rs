@@ -1,4 +1,4 @@
-//! State of a store's pool for cold blocks, and of the clock that finds them.
+//! State of a store's cold pool, and of the clock that finds cold blocks.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub const DEFAULT_COLD_TURN: Duration = Duration::from_secs(60);
 /// State of the clock.
 #[derive(Debug)]
 pub(crate) struct ColdState {
-    /// The hand. Held while a batch is chosen; the lock of a shard is taken under it.
+    /// The hand. Locked while a batch is chosen; the lock of a shard is taken under this lock.
     pub(crate) hand: Mutex<MoveCursor>,
     /// Time of a turn, if the clock runs by itself.
     pub(crate) turn: Duration,
@@ -36,7 +36,7 @@ impl Default for ColdState {
 }
 
 impl ColdState {
-    /// Adds what a part of a turn did to the counters.
+    /// Adds the report of a part of a turn to the counters.
     pub(crate) fn add(&self, report: &ColdReport) {
         // Relaxed, here and below: statistics only.
         self.made_cold.fetch_add(report.made_cold as u64, Ordering::Relaxed);
@@ -44,7 +44,7 @@ impl ColdState {
         self.stayed.fetch_add(report.stayed as u64, Ordering::Relaxed);
     }
 
-    /// Entries made cold, returned, and kept so far.
+    /// Returns how many entries were made cold, returned, and kept so far.
     pub(crate) fn counts(&self) -> [u64; 3] {
         [&self.made_cold, &self.returned, &self.stayed].map(|count| count.load(Ordering::Relaxed))
     }

@@ -1,4 +1,4 @@
-//! State of the moves between pools: where they go on, and memory for their batches.
+//! State of the moves between pools: where they continue, and memory for their batches.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::index::table::Position;
 use crate::stats::drain_report::DrainEnd;
 use crate::store::Store;
 
-/// How much of one CPU a drain takes unless the policy says otherwise, in percent.
+/// The share of one CPU, in percent, that a drain takes by default.
 const DEFAULT_SHARE_PERCENT: u8 = 50;
 
 /// The next entry to look at, in the order of shards and hashes.
@@ -47,7 +47,7 @@ pub(crate) struct DrainState {
 
 impl DrainState {
     /// Notes that a drain begins in a store that holds `held` bytes and has made so many switches.
-    /// One that goes on in the same direction keeps what the first one noted.
+    /// A drain that continues in the same direction keeps what the first one noted.
     pub(crate) fn begin(&self, switches: u64, held: usize) {
         let mut progress = self.progress.lock();
         if progress.switches != Some(switches) {
@@ -55,7 +55,7 @@ impl DrainState {
         }
     }
 
-    /// Bytes that the store held when its drain began.
+    /// Returns the bytes that the store held when its drain began.
     pub(crate) fn held_before(&self) -> usize {
         self.progress.lock().held
     }
@@ -89,7 +89,7 @@ impl DrainState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum DrainPolicy {
-    /// Not unless [`switch_and_drain`](crate::Store::switch_and_drain) or
+    /// Never, unless [`switch_and_drain`](crate::Store::switch_and_drain) or
     /// [`drain`](crate::Store::drain) is called.
     #[default]
     Never,
@@ -104,7 +104,7 @@ pub enum DrainPolicy {
 }
 
 impl DrainPolicy {
-    /// How much of one CPU a drain takes, in percent.
+    /// Returns the share of one CPU that a drain takes, in percent.
     pub(crate) fn share_percent(self) -> u8 {
         match self {
             DrainPolicy::Never => DEFAULT_SHARE_PERCENT,
@@ -119,12 +119,13 @@ pub(crate) type StartDrain<K, S> = fn(&Store<K, S>);
 /// A drain on the executor.
 #[derive(Debug, Default)]
 pub(crate) struct BackgroundDrain {
-    /// A job is queued, or runs.
+    /// Whether a job is queued, or runs.
     pub(crate) has_job: bool,
     pub(crate) is_paused: bool,
-    /// There is something to do, as far as is known.
+    /// Whether there is something to do, as far as is known.
     pub(crate) is_wanted: bool,
-    /// How often a drain was asked for. One that ends for an older request goes on for a newer one.
+    /// The number of requests for a drain. A drain that ends for an older request continues for a
+    /// newer one.
     pub(crate) requests: u64,
     /// Entries moved since the last request.
     pub(crate) moved: usize,

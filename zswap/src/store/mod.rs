@@ -34,11 +34,11 @@ use crate::value::pooled_object::PooledObject;
 /// before it in that order, or nothing.
 ///
 /// Dropping the last clone drops every block; that may block. Keys are dropped one by one. Blocks
-/// are left to their pools, which go as a whole, unless the store
+/// are left to their pools, which are destroyed as a whole, unless the store
 /// [wipes](crate::StoreBuilder::wipe_on_free) what it frees. With the default executor all pools
 /// are destroyed when the drop returns, unless it runs inside a job. An executor of your own
 /// destroys them later. The drop waits for no job that it could run itself, so it is safe on any
-/// thread, also one of the executor.
+/// thread, even one of the executor.
 ///
 /// # Keys
 ///
@@ -49,15 +49,15 @@ use crate::value::pooled_object::PooledObject;
 /// # Fork
 ///
 /// A child that is forked without an `exec` has a copy of the store and one thread: the one that
-/// called `fork`. The worker that destroys pools is not there. The child may use the copy and drop
-/// it: the thread that switches, flushes or drops destroys the pools, and no call waits for the
-/// worker. The child must not take a lock that another thread held at the moment of the fork, the
-/// worker included. So call `store.manager().flush()` before `fork`, and fork while no other thread
-/// is in a call.
+/// called `fork`. It has no worker that destroys pools. The child may use the copy and drop it: the
+/// thread that switches, flushes or drops destroys the pools, and no call waits for the worker. The
+/// child must not take a lock that another thread held at the moment of the fork, the worker
+/// included. So call `store.manager().flush()` before `fork`, and fork while no other thread is in
+/// a call.
 ///
 /// The child shares the pages of all blocks with its parent. The system copies them when one of the
 /// two writes to them, so a store of a gigabyte may cost the two of them a gigabyte more. A child
-/// that calls `exec` at once has neither problem, and so has one made by `std::process::Command`.
+/// that calls `exec` at once has neither problem. A child made by `std::process::Command` does so.
 pub struct Store<K, S = RandomState> {
     inner: Arc<Inner<K, S>>,
 }
@@ -78,7 +78,7 @@ struct Inner<K, S> {
     start_drain: Option<StartDrain<K, S>>,
 }
 
-/// A store that is not kept alive by this.
+/// A reference to a store that does not keep it alive.
 pub(crate) struct WeakStore<K, S>(Weak<Inner<K, S>>);
 
 impl<K, S> WeakStore<K, S> {
@@ -115,7 +115,7 @@ impl<K, S> Store<K, S> {
         }
     }
 
-    /// Sets what a store that was just made does after a switch.
+    /// Sets what a new store does after a switch.
     pub(crate) fn with_drain_policy(
         mut self,
         policy: DrainPolicy,
@@ -126,7 +126,7 @@ impl<K, S> Store<K, S> {
         self
     }
 
-    /// Adds a thrash meter to a store that was just made.
+    /// Adds a thrash meter to a new store.
     pub(crate) fn with_thrash_meter(mut self, wanted: bool) -> Store<K, S> {
         if wanted {
             Arc::get_mut(&mut self.inner).expect("a new store has no clone").index.add_meter();
@@ -134,7 +134,7 @@ impl<K, S> Store<K, S> {
         self
     }
 
-    /// Sets the time of a turn of the heat clock in a store that was just made.
+    /// Sets the time of a turn of the heat clock in a new store.
     pub(crate) fn with_cold_turn(mut self, turn: Duration) -> Store<K, S> {
         Arc::get_mut(&mut self.inner).expect("a new store has no clone").cold.turn = turn;
         self
@@ -172,7 +172,7 @@ impl<K, S> Store<K, S> {
     }
 
     /// Returns the bytes held now, as the operating system counts them: pools, contexts and index.
-    /// What the limit is about. Walks the pools.
+    /// This is what the limit bounds. Walks the pools.
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
@@ -228,8 +228,9 @@ impl<K, S> Store<K, S> {
         &self.inner.manager
     }
 
-    /// Makes a pool of `spec` the one that blocks are stored in from now on. Blocks stored before
-    /// stay where they are, and load as before, until they are [drained](Self::drain). May block.
+    /// Makes a pool of `spec` the one that blocks are stored in from now on. Blocks that are
+    /// already stored stay where they are, and load as before, until they are
+    /// [drained](Self::drain). May block.
     ///
     /// Needs memory for a pool and its codec, and ends the process if the heap refuses it.
     ///
@@ -279,7 +280,7 @@ impl<K, S> Store<K, S> {
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
     /// let store = zswap::Store::<u64>::builder().build()?;
-    /// // A name that is not there changes nothing. The error names those that are.
+    /// // An unknown name changes nothing. The error lists the known ones.
     /// let error = store.set_compressor(&"lz5".parse()?).unwrap_err();
     /// assert!(error.to_string().contains("lz4"), "{error}");
     /// # }
@@ -293,8 +294,8 @@ impl<K, S> Store<K, S> {
         self.switched(self.inner.manager.set_compressor(compressor)?)
     }
 
-    /// Makes a pool of `spec` the one for [cold blocks](crate::StoreBuilder::cold). Blocks of the
-    /// one before stay where they are, until they are used or [drained](Self::drain). May block.
+    /// Makes a pool of `spec` the [cold pool](crate::StoreBuilder::cold). Blocks in the previous
+    /// cold pool stay there until they are used or [drained](Self::drain). May block.
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
@@ -312,7 +313,7 @@ impl<K, S> Store<K, S> {
         self.inner.manager.set_cold(spec)
     }
 
-    /// Ends a switch: begins to drain, if that is the policy.
+    /// Finishes a switch: begins to drain, if that is the policy.
     fn switched(&self, switched: Switched) -> Result<Switched, SwitchError> {
         if let (Some(start), false) =
             (self.inner.start_drain, matches!(switched, Switched::Unchanged(_)))
@@ -387,7 +388,7 @@ impl<K, S> Store<K, S> {
     pub(crate) fn free_item(&self, item: Option<Item<K>>) -> bool {
         let Some((key, stored)) = item else { return false };
         self.free(stored);
-        // The key last: its drop is foreign.
+        // The key last: its drop is foreign code.
         drop(key);
         true
     }

@@ -21,9 +21,9 @@ pub(crate) struct StoreSettings<K> {
 /// How blocks are kept.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EncodeOptions {
-    /// An object has to be shorter than its block by this part of it, or the block is kept raw.
+    /// An object has to be shorter than its block by this percentage, or the block is kept raw.
     pub(crate) min_gain_percent: u8,
-    /// Blocks that look incompressible are not compressed.
+    /// Whether blocks that look incompressible are kept raw.
     pub(crate) skip_incompressible: bool,
     pub(crate) checksums: bool,
 }

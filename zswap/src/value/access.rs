@@ -5,10 +5,10 @@
 pub(crate) enum Access {
     /// A use: the entry is evicted later.
     Load,
-    /// No use.
+    /// Not a use.
     Peek,
     /// The entry is removed once its bytes are in the buffer.
     Take,
-    /// No use, but the entry may be removed once its bytes were looked at.
+    /// Not a use, but the entry may be removed once its bytes were looked at.
     Examine,
 }

@@ -9,21 +9,22 @@ use crate::value::error::Error;
 /// Attempts that only yield: most readers are done within the time slice they get.
 const YIELDS: u32 = 8;
 
-/// Sleeps after these, and the longest one. Together about half a second.
+/// The number of sleeps after these, and the longest one. Together about half a second.
 const SLEEPS: u32 = 32;
 const LONGEST: Duration = Duration::from_millis(20);
 
 /// A bounded wait for readers to finish, for loads that met [`PoolError::TooManyReaders`].
 ///
-/// Readers hold a block while they decompress it, so a place is soon free. A caller may also hold
-/// one for as long as its closure runs, so the wait ends with an error.
+/// Readers hold a block while they decompress it, so a place is soon free. But a caller may hold a
+/// block for as long as its closure runs, so the wait is bounded and then ends with an error.
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
     attempts: u32,
 }
 
 impl Backoff {
-    /// Waits a little. Returns false, at once, if it was long enough or the thread must not block.
+    /// Waits a little. Returns false at once if the wait was long enough or the thread must not
+    /// block.
     #[cold]
     pub(crate) fn wait(&mut self) -> bool {
         if self.attempts == YIELDS + SLEEPS || NoBlock::is_active() {

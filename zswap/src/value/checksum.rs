@@ -1,7 +1,7 @@
 //! A checksum of 32 bits over an object's bytes. It finds accidental changes, not deliberate ones.
 //!
-//! Four lanes of eight bytes each, every step of which is invertible, so that bytes that changed in
-//! one word of a lane always change that lane; then folded.
+//! There are four lanes of eight bytes each. Every step of a lane is invertible, so changed bytes
+//! in one word of a lane always change that lane. The lanes are folded at the end.
 
 const MULTIPLIERS: [u64; 4] =
     [0x9E37_79B1_85EB_CA87, 0xC2B2_AE3D_27D4_EB4F, 0x1656_67B1_9E37_79F9, 0x85EB_CA77_C2B2_AE63];

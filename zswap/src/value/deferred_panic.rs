@@ -5,17 +5,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use zpool_core::internal::discard_payload;
 
-/// Keeps the first panic of the calls it runs, so that what comes after them is done as well.
+/// Keeps the first panic of the calls that it runs, so that later calls run as well.
 ///
-/// For keys whose drop panics: their panics belong to the caller, but must not keep other entries
-/// in the store.
+/// For keys whose drop panics: their panics belong to the caller, but must not prevent the removal
+/// of other entries.
 #[derive(Default)]
 pub(crate) struct DeferredPanic {
     first: Option<Box<dyn Any + Send>>,
 }
 
 impl DeferredPanic {
-    /// Runs `call`. Its panic is kept, or ended if there is one already.
+    /// Runs `call`. Its panic is kept, or discarded if there is one already.
     pub(crate) fn run(&mut self, call: impl FnOnce()) {
         match catch_unwind(AssertUnwindSafe(call)) {
             Ok(()) => {}
@@ -32,8 +32,8 @@ impl DeferredPanic {
         }
     }
 
-    /// Raises the panic that was kept. If the thread already unwinds, discards it, because a second
-    /// panic would abort.
+    /// Raises the panic that was kept. If the thread is already unwinding, discards it, because a
+    /// second panic would abort.
     pub(crate) fn raise(self) {
         match self.first {
             Some(panic) if std::thread::panicking() => discard_payload(panic),

@@ -7,7 +7,7 @@ use zpool_core::PoolError;
 use zpool_core::compress::CodecError;
 
 /// Error of a store, load or take. After an error of `store` no block is stored under that key.
-/// After an error of a load or take everything is as it was.
+/// After an error of a load or take, nothing has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
@@ -31,8 +31,9 @@ pub enum Error {
         /// Bytes of the block.
         needed: usize,
     },
-    /// `store`: the store is at its limit, or was and is not yet below its low watermark. It has
-    /// released what it could without evicting. Remove something and try again, or raise the limit.
+    /// `store`: the store is at its limit, or was at it and is not yet below its low watermark. It
+    /// has released what it could without evicting. Remove something and try again, or raise the
+    /// limit.
     Full {
         /// Bytes held; for a value that could not be kept even if it were alone, the bytes that it
         /// would need.
@@ -101,5 +102,5 @@ impl fmt::Display for Error {
     }
 }
 
-/// The text is whole, so there is no source (`docs/decisions/0039`).
+/// The text contains its cause, so there is no source (`docs/decisions/0039`).
 impl StdError for Error {}

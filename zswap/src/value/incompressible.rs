@@ -1,27 +1,28 @@
 //! A cheap test for incompressible blocks: noise, and compressed or encrypted data. They skip the
 //! codec.
 //!
-//! Such a block has about as many different bytes in a sample as chance would have. First 64 bytes
+//! Such a block has about as many different bytes in a sample as chance would have. First, 64 bytes
 //! are looked at, which suffices for nearly everything that does compress; only then 448 more,
-//! spread over the block. What the test cannot see is a block whose every stretch looks random and
-//! which repeats itself at a distance: kept raw, though a codec would find it. How often that
-//! happens is measured: `cargo run -p benches --bin store`.
+//! spread over the block. The test cannot recognize a block whose every stretch looks random and
+//! which repeats itself at a distance: it is kept raw, although a codec would shrink it.
+//! `cargo run -p benches --bin store` measures how often that happens.
 
-/// Bytes of a stretch, and how many there are.
+/// Bytes of a stretch, and the number of stretches.
 const STRETCH: usize = 64;
 const STRETCHES: usize = 8;
 
 /// Shorter blocks are left to the codec.
 const MIN_LEN: usize = 1024;
 
-/// Different bytes among 64: chance has 56.7 on average and less than this once in two thousand
-/// times.
+/// Different bytes among 64: random bytes have 56.7 on average, and less than this once in two
+/// thousand times.
 const FIRST: u32 = 48;
 
-/// Upper bound of zeros among 64 bytes of which `FIRST` are different: one, and all that are not.
+/// Upper bound of zeros among 64 bytes of which `FIRST` are different: one, and all bytes that
+/// repeat another.
 const MOST_ZEROS: usize = STRETCH - FIRST as usize + 1;
 
-/// Different bytes among 512: chance has 221.5, with a deviation of 4.6.
+/// Different bytes among 512: random bytes have 221.5 on average, with a deviation of 4.6.
 const ALL: u32 = 206;
 
 /// Returns whether `block` looks like one that no codec shrinks.
@@ -54,8 +55,8 @@ fn rest_looks_incompressible(block: &[u8], mut seen: ByteSet) -> bool {
     seen.different() >= ALL
 }
 
-/// The set of bytes that were seen: a byte each, since setting bits of a few words would wait for
-/// the one before.
+/// The set of bytes that were seen. It has a byte for each, because setting bits of a few words
+/// would make each step wait for the one before.
 struct ByteSet([u8; 256]);
 
 impl ByteSet {
@@ -97,7 +98,7 @@ mod tests {
         assert!(!looks_incompressible(text.as_bytes()));
         let counting: Vec<u8> = (0..1024u32).flat_map(|n| (n * 3).to_le_bytes()).collect();
         assert!(!looks_incompressible(&counting));
-        // Half of it noise: a codec takes off the other half.
+        // Half of it is noise: a codec removes the other half.
         let mut half = noise(1, 4096);
         half[2048..].fill(0);
         assert!(!looks_incompressible(&half));

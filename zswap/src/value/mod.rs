@@ -1,5 +1,5 @@
-//! Values outside the index: on their way in, or removed. They free themselves when they are
-//! dropped.
+//! Values outside the index: on their way into it, or removed from it. They free themselves when
+//! they are dropped.
 
 pub(crate) mod access;
 pub(crate) mod backoff;
@@ -43,9 +43,9 @@ pub(crate) struct PooledBlock {
 /// of them is pinned yet.
 #[derive(Debug)]
 pub(crate) struct LargeValue {
-    /// In order; each but the last is as long as a block may be, none is large itself.
+    /// In order. Each but the last is as long as a block may be, and none is itself large.
     pub(crate) parts: Box<[Value]>,
-    /// Bytes of them all.
+    /// Bytes of all parts.
     pub(crate) len: usize,
 }
 
@@ -79,7 +79,7 @@ impl Value {
         }
     }
 
-    /// Returns a pool that it is in: of a large value the first.
+    /// Returns a pool that it is in; for a large value, the first one.
     pub(crate) fn pool(&self) -> Option<&PoolRef> {
         match self {
             Value::SameFilled { .. } => None,
@@ -89,7 +89,7 @@ impl Value {
     }
 
     /// Frees the objects. The objects of a large value that another thread is loading are freed by
-    /// the last of those threads. Returns false if an allocator did not free.
+    /// the last of those threads. Returns false if an allocator failed to free one.
     #[inline]
     pub(crate) fn free(self) -> bool {
         match self {
@@ -97,7 +97,7 @@ impl Value {
             Value::Pooled(block) => block.object.free(),
             Value::Large(large) => {
                 let parts = large.into_inner().map(|large| large.parts).unwrap_or_default();
-                // All of them, whatever becomes of one.
+                // Frees all of them, even if one fails.
                 parts.into_iter().map(Value::free).filter(|freed| !freed).count() == 0
             }
         }
@@ -113,7 +113,7 @@ impl LargeValue {
         ValueId::Large(self.parts.as_ptr().addr())
     }
 
-    /// Returns the bytes on the heap that say where its blocks are.
+    /// Returns the bytes of the list of its blocks on the heap.
     pub(crate) fn heap_bytes(&self) -> usize {
         size_of_val(&*self.parts) + TryArc::<LargeValue>::HEAP_BYTES
     }

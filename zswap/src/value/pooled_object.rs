@@ -1,8 +1,8 @@
-//! An object in a pool, with what keeps the pool: freed when it is dropped. The one place where an
-//! allocator is called.
+//! An object in a pool, with a reference that keeps the pool. It is freed when it is dropped.
+//! Allocators are called only here.
 //!
-//! Allocators are plug-ins, so what they panic with is contained here: the store's locks and books
-//! never see an unwinding of theirs.
+//! Allocators are plug-ins, so their panics are contained here: they never unwind through the
+//! store's locks and accounts.
 
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,12 +15,12 @@ use zpool_manager::{Pool, PoolRef};
 use crate::value::ValueId;
 use crate::value::error::Error;
 
-/// An object that is in no index, or not any more: its handle, and a reference to the pool that it
-/// is in.
+/// An object that is not yet in the index, or no longer: its handle, and a reference to the pool
+/// that it is in.
 #[derive(Debug)]
 pub(crate) struct PooledObject {
-    /// There until the object is freed or goes into an index, which is the last thing that happens
-    /// to this.
+    /// Present until the object is freed or goes into an index, which is the last thing that
+    /// happens to this.
     held: Option<(PoolRef, Handle)>,
 }
 
@@ -83,7 +83,8 @@ impl PooledObject {
         self.held.as_ref().expect("there until the end")
     }
 
-    /// Frees the object. False when the allocator did not: then it is lost until its pool goes.
+    /// Frees the object. Returns false if the allocator did not: then it is lost until its pool is
+    /// destroyed.
     #[inline]
     pub(crate) fn free(mut self) -> bool {
         self.release_unused()
@@ -110,7 +111,7 @@ impl Drop for PooledObject {
 }
 
 /// The bytes of an object, pinned. Its unpin is the allocator's code, so a bare [`ReadGuard`] may
-/// unwind when it is dropped, also in the middle of another unwinding: this one does not.
+/// unwind when it is dropped, even during another unwinding. This one does not.
 #[derive(Debug)]
 pub(crate) struct PinnedObject<'p> {
     /// `None` once it is unpinned.
@@ -118,7 +119,7 @@ pub(crate) struct PinnedObject<'p> {
 }
 
 impl PinnedObject<'_> {
-    /// Unpins the object. False if the allocator panicked over it: then the object may stay pinned.
+    /// Unpins the object. Returns false if the allocator panicked: then the object may stay pinned.
     #[inline]
     pub(crate) fn unpin(&mut self) -> bool {
         let Some(guard) = self.guard.take() else { return true };
@@ -154,7 +155,7 @@ pub(crate) fn insert(pool: &Pool, bytes: &[u8]) -> Result<Handle, Error> {
     call(|| pool.zpool().insert(bytes))
 }
 
-/// Calls anything else of an allocator.
+/// Calls any other method of an allocator.
 ///
 /// # Errors
 ///
@@ -164,7 +165,7 @@ pub(crate) fn call_allocator<R>(ask: impl FnOnce() -> R) -> Result<R, Error> {
     call(|| Ok(ask()))
 }
 
-/// Calls a compressor outside of its codec, which contains the rest.
+/// Calls a method of a compressor whose panics its codec does not contain.
 ///
 /// # Errors
 ///

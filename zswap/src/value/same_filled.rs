@@ -48,7 +48,7 @@ pub(crate) fn fill(block: &mut [u8], word: u64) {
 mod tests {
     use super::*;
 
-    /// The definition, a byte at a time.
+    /// Checks the definition, a byte at a time.
     fn repeats(block: &[u8]) -> bool {
         (PERIOD..block.len()).all(|i| block[i] == block[i - PERIOD])
     }

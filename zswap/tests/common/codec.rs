@@ -1,4 +1,4 @@
-//! A run-length compressor that does what its script says.
+//! A run-length compressor with scripted behaviour.
 
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
@@ -101,7 +101,7 @@ impl CompressorDriver for RleDriver {
     }
 
     fn open(&self, params: &Params) -> Result<Arc<dyn Compressor>, CreateError> {
-        // Any parameter will do: it makes another spec of the same thing.
+        // Any parameter is accepted: it makes another spec of the same compressor.
         let identity = Component::named("rle").with_params(params.clone());
         Ok(Arc::new(Rle { identity, script: self.script.clone() }))
     }

@@ -26,7 +26,7 @@ impl Hook {
         *self.0.lock().unwrap() = Some((skipped, Box::new(call)));
     }
 
-    /// Whether the call is still to come.
+    /// Returns whether the call is still to come.
     pub fn is_set(&self) -> bool {
         self.0.lock().unwrap().is_some()
     }

@@ -27,7 +27,7 @@ pub fn spec(text: &str) -> PoolSpec {
     text.parse().unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// A builder that knows every back end here.
+/// Returns a builder that knows every back end here.
 pub fn builder() -> StoreBuilder<u64> {
     scripted(PoolScript::new(), CodecScript::new())
 }
@@ -45,7 +45,7 @@ pub fn scripted(pool: Arc<PoolScript>, codec: Arc<CodecScript>) -> StoreBuilder<
         .compressor(Arc::new(zpool_lz4::Lz4Driver))
 }
 
-/// A store over `text`, with default settings.
+/// Builds a store over `text`, with default settings.
 pub fn store_of(text: &str) -> Store<u64> {
     builder().spec(spec(text)).build().unwrap()
 }
@@ -78,20 +78,20 @@ pub enum Look {
     Noise,
 }
 
-/// A block of `len` bytes that differs from that of every other seed.
+/// Returns a block of `len` bytes that differs from that of every other seed.
 pub fn block(seed: u64, len: usize, look: Look) -> Vec<u8> {
     let mut rng = TestRng::new(seed);
     match look {
         Look::SameFilled => rng.next().to_le_bytes().into_iter().cycle().take(len).collect(),
         Look::Noise => (0..len).map(|_| rng.next() as u8).collect(),
         Look::Runs => {
-            // Runs of 20: from a period of eight bytes they stay away, whatever the seed.
+            // Runs of 20 bytes, so that no seed gives a period of eight bytes.
             (0..len.div_ceil(20)).flat_map(|_| [rng.next() as u8; 20]).take(len).collect()
         }
     }
 }
 
-/// A block that shrinks, and says in its first 16 bytes of which key and which version it is.
+/// Returns a block that shrinks, with its key and its version in the first 16 bytes.
 pub fn stamped(key: u64, version: u64, len: usize) -> Vec<u8> {
     let mut bytes = block(key ^ version.rotate_left(32), len, Look::Runs);
     bytes[..8].copy_from_slice(&key.to_le_bytes());
@@ -99,7 +99,7 @@ pub fn stamped(key: u64, version: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// The key and version of a stamped block, every byte of which is checked.
+/// Returns the key and version of a stamped block, after checking every byte.
 pub fn unstamp(bytes: &[u8]) -> (u64, u64) {
     let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
     let (key, version) = (word(0), word(8));
@@ -107,8 +107,8 @@ pub fn unstamp(bytes: &[u8]) -> (u64, u64) {
     (key, version)
 }
 
-/// The books of an idle store: entries by kind, and objects by pool (one for each entry that is in
-/// a pool, plus parts of large values).
+/// Checks the accounts of an idle store: entries by kind, and objects by pool (one for each entry
+/// that is in a pool, plus parts of large values).
 pub fn check_books<S: std::hash::BuildHasher>(store: &Store<u64, S>) {
     let stats = store.stats();
     let in_pools = stats.stored_compressed + stats.stored_raw;

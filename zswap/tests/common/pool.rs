@@ -1,4 +1,4 @@
-//! An allocator around another one, which does what its script says.
+//! An allocator around another one, with scripted behaviour.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU8, AtomicUsize, Ordering};
@@ -47,7 +47,7 @@ pub enum OnExchange {
     Work,
     Decline,
     Panic,
-    /// Does it, and panics then.
+    /// Exchanges them, then panics.
     WorkAndPanic,
 }
 
@@ -81,9 +81,9 @@ pub struct PoolScript {
     pub gave_nothing_back: AtomicUsize,
     /// How often pools were trimmed.
     pub trims: AtomicUsize,
-    /// Compaction does not estimate what there is to gain.
+    /// Whether compaction declines to estimate its gain.
     pub no_estimates: AtomicBool,
-    /// Asked what it holds, it panics.
+    /// Whether it panics when it is asked what it holds.
     asked_panics: AtomicBool,
     /// Number of reads to come that fail with `TooManyReaders`.
     crowded_reads: AtomicUsize,
@@ -144,7 +144,7 @@ impl PoolScript {
         self.live.load(Ordering::SeqCst)
     }
 
-    /// Counts down; false where it was 0.
+    /// Counts down. Returns false if the count was 0.
     fn one_of(count: &AtomicUsize) -> bool {
         count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok()
     }

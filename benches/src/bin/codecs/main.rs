@@ -1,4 +1,5 @@
-//! How small and how fast the codecs are, next to `lz4_flex` and zstd level 1 on the same pages.
+//! Measures how small and how fast the codecs are, next to `lz4_flex` and zstd level 1 on the same
+//! pages.
 //!
 //! ```text
 //!   cargo run --release -p benches --bin codecs -- FILE... [--codec SPEC]... [--block-size N]
@@ -12,14 +13,16 @@
 //! - `bytes_per_page`: a page that does not shrink counts as itself.
 //! - `size_over_lz4`, `load_over_lz4`, `compress_over_lz4`: over the crate `lz4_flex`, called
 //!   directly. `size_over_zstd`, `load_over_zstd`, `compress_over_zstd`: over zstd level 1.
-//! - `load_ns`, `compress_ns`: a page, for a first look; only ratios within a run can be compared.
+//! - `load_ns`, `compress_ns`: nanoseconds per page, for a first look. Only ratios within a run can
+//!   be compared.
 //!
-//! In a round each codec decompresses, and in another compresses, every page once, in their order,
-//! out of an arena without gaps. The codecs take turns at parts of a pass, of 256 KiB, because a
-//! shared machine changes its speed within a pass ([`workload::interleave`]). Times are of the
-//! thread's own clock, as medians of the ratios within a round; `range` has the lowest and the
-//! highest round. After each timed part, every page is decompressed once more and compared, byte by
-//! byte. Pages are distinct and not same-filled. The file `geometric mean` stands for all files.
+//! In one round each codec decompresses every page once, and in another it compresses every page
+//! once, in the order of the pages, from an arena without gaps. The codecs alternate after every
+//! 256 KiB, because a shared machine changes its speed within a pass ([`workload::interleave`]).
+//! Times are of the thread's own clock, as medians of the ratios within a round; `range` has the
+//! lowest and the highest round. After each timed part, every page is decompressed once more and
+//! compared, byte by byte. Pages are distinct and not same-filled. The file `geometric mean` stands
+//! for all files.
 //!
 //! The codecs are those of `--codec`, or all. `lz4_flex` and `lz4-c` are the crates themselves;
 //! the others are specs, called as a pool's `Codec` calls them.
@@ -41,14 +44,14 @@ use crate::report::Report;
 const LZ4: &str = "lz4_flex";
 const ZSTD: &str = "zstd";
 
-/// Measured if none is named.
+/// The codecs that are measured if none is named.
 const CODECS: [&str; 6] =
     ["lz4-c", "lz4", "zstd(level=-1)", "pagelz", "pagelz(level=2)", "pagelz(level=3)"];
 
 /// The command line.
 struct Options {
     files: Vec<PathBuf>,
-    /// The two yardsticks first.
+    /// The codecs to measure, the two yardsticks first.
     codecs: Vec<String>,
     block_size: NonZeroUsize,
     rounds: usize,

@@ -82,14 +82,14 @@ impl Report {
         }));
     }
 
-    /// One object on one line.
+    /// Returns the report as one JSON object on one line.
     pub(crate) fn json(&self) -> String {
         serde_json::to_string(self).expect("numbers and strings can be written")
     }
 }
 
 impl fmt::Display for Report {
-    /// A line for each codec on each file.
+    /// Writes a line for each codec on each file.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut file = "";
         for line in self.results.chunk_by(|a, b| (&a.file, &a.codec) == (&b.file, &b.codec)) {

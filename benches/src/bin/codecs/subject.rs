@@ -27,7 +27,7 @@ pub(crate) enum Subject {
 }
 
 impl Subject {
-    /// The codec of this name or spec.
+    /// Returns the codec of this name or spec.
     pub(crate) fn new(name: &str, block_size: usize) -> Result<Self, Box<dyn std::error::Error>> {
         match name {
             "lz4_flex" if block_size < usize::from(u16::MAX) => {
@@ -54,7 +54,7 @@ impl Subject {
         })
     }
 
-    /// Bytes that a compressed block takes at most.
+    /// Returns the most bytes that a compressed block takes.
     pub(crate) fn bound(&self, block_len: usize) -> usize {
         match self {
             Subject::Lz4Flex(_) => lz4_flex::block::get_maximum_output_size(block_len),
@@ -75,7 +75,7 @@ impl Subject {
             }
             Subject::Ours { compression, .. } => match compression.compress(page, out) {
                 Ok(Compressed::Len(len)) => len,
-                outcome => panic!("the bound is enough, and yet: {outcome:?}"),
+                outcome => panic!("the bound suffices, but: {outcome:?}"),
             },
         }
     }

@@ -1,4 +1,4 @@
-//! All codecs over the pages of one file, taking turns.
+//! Runs all codecs over the pages of one file, in alternation.
 
 use std::hint::black_box;
 
@@ -10,7 +10,7 @@ use crate::subject::Subject;
 const LZ4: usize = 0;
 const ZSTD: usize = 1;
 
-/// Bytes of the blocks that one codec takes before it is the next one's turn.
+/// Bytes of blocks that one codec works on before the next one takes over.
 const PART_BYTES: usize = 256 << 10;
 
 /// Figures of one codec on one file.
@@ -30,7 +30,7 @@ pub(crate) struct Ratios {
     pub(crate) compress: Spread,
 }
 
-/// Compressed pages, one behind the other, without gaps.
+/// Compressed pages, one after the other, without gaps.
 struct Arena {
     bytes: Vec<u8>,
     /// The end of each object.
@@ -49,7 +49,7 @@ impl Arena {
         arena
     }
 
-    /// The objects of `count` blocks, from `first` on.
+    /// Returns the objects of `count` blocks, from `first` on.
     fn objects(&self, first: usize, count: usize) -> impl Iterator<Item = &[u8]> {
         let start = |i: usize| i.checked_sub(1).map_or(0, |before| self.ends[before]);
         let end = self.ends.len().min(first + count);
@@ -89,7 +89,7 @@ impl Arena {
     }
 }
 
-/// The first block of a part, and how many it has at most.
+/// Returns the first block of a part, and the most blocks that a part has.
 fn blocks_of(pages: &Pages, part: usize) -> (usize, usize) {
     let count = (PART_BYTES / pages.block_size()).max(1);
     (part * count, count)

@@ -1,4 +1,4 @@
-//! Savings and costs of a pool for cold blocks.
+//! Savings and costs of a cold pool.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,7 +57,7 @@ pub(crate) fn measure(pages: &Pages, report: &mut Report) -> Result<(), Failure>
             let figure =
                 |name: String, unit: &str, value: fn(&Round) -> f64| -> Result<Figure, Failure> {
                     let spread =
-                        Spread::of(rounds.iter().map(value)).ok_or("a figure is no number")?;
+                        Spread::of(rounds.iter().map(value)).ok_or("a figure is not a number")?;
                     Ok(spread.figure(name, unit))
                 };
             report.push(figure(format!("{prefix}_held_hot{hot}"), "ratio", |round| round.held)?);
@@ -118,7 +118,7 @@ fn load_all(store: &Store<u64>, keys: &[u64]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Loads hot pages from both stores in turns.
+/// Loads hot pages from both stores in alternation.
 fn load_hot(
     store: &Store<u64>,
     plain: &Store<u64>,

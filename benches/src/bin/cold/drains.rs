@@ -12,7 +12,7 @@ const LZ4: &str = "zsmalloc+lz4";
 const LZ4_AGAIN: &str = "zsmalloc(chain=8)+lz4";
 const ZSTD: &str = "zsmalloc+zstd(level=1)";
 
-/// Held bytes are looked at after so many entries.
+/// The number of entries after which the held bytes are read.
 const LOOK: usize = 256;
 
 /// Figures of all rounds.
@@ -128,7 +128,8 @@ fn drain_all(store: &Store<u64>) -> Result<(Elapsed, usize), Failure> {
     }
 }
 
-/// Drains everything in steps. Returns the most bytes held, over the larger end.
+/// Drains everything in steps. Returns the most bytes held, over those held before or after,
+/// whichever are more.
 fn peak(store: &Store<u64>) -> Result<f64, Failure> {
     let (before, mut most) = (store.bytes_held(), 0);
     loop {

@@ -52,7 +52,7 @@ fn load(store: &Store<u64>, pages: &Pages, rng: &mut Rng) -> Result<LatencyHisto
     Ok(latencies)
 }
 
-/// Does the same in a thread of its own, while this one switches and drains.
+/// Loads pages in a thread of its own, while this one switches and drains.
 fn load_during_drain(
     store: &Store<u64>,
     pages: &Pages,

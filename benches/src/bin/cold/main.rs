@@ -75,7 +75,7 @@ fn measure(options: &Options) -> Result<Report, Failure> {
 }
 
 fn spec(text: &str) -> PoolSpec {
-    text.parse().expect("a spec of this program is one")
+    text.parse().expect("the specs of this program are valid")
 }
 
 /// Returns a builder that knows all codecs of this program.

@@ -15,7 +15,7 @@
 //!   every object then lies where its predecessor lay.
 //! - `pool_ref_scaling`, `arc_scaling`: taking and dropping a reference to the current pool, or a
 //!   clone of an `Arc`, on two threads over one, as a share of the scaling of the machine in the
-//!   same rounds. Below it, the ratio itself.
+//!   same rounds. The lines below have the ratio itself.
 //! - `current_pool_ns`: resolving the current pool to a counted reference, and dropping it.
 
 mod references;

@@ -16,7 +16,7 @@ pub(crate) enum KeyOrder {
     OwnBlocks,
     /// One order in all passes, with blocks as in `OwnBlocks`, so that objects are replaced in
     /// the order in which they were stored.
-    AsBefore,
+    Fixed,
 }
 
 /// Stores over [`BLOCKS`](Self::BLOCKS) keys, each once per pass.
@@ -64,7 +64,7 @@ impl Stream {
     fn next(&mut self) -> (usize, usize) {
         if self.done == self.keys.len() {
             self.done = 0;
-            if self.order != KeyOrder::AsBefore {
+            if self.order != KeyOrder::Fixed {
                 self.rng.shuffle(&mut self.keys);
             }
         }
@@ -72,7 +72,7 @@ impl Stream {
         self.done += 1;
         let block = match self.order {
             KeyOrder::Random => self.rng.below(self.blocks.len()),
-            KeyOrder::OwnBlocks | KeyOrder::AsBefore => key,
+            KeyOrder::OwnBlocks | KeyOrder::Fixed => key,
         };
         (key, block)
     }

@@ -24,7 +24,7 @@ pub(crate) fn report(report: &mut Report) {
         ("", KeyOrder::Random, SPECS),
         ("_without_compaction", KeyOrder::Random, NOT_COMPACTING),
         ("_own_blocks", KeyOrder::OwnBlocks, SPECS),
-        ("_in_order", KeyOrder::AsBefore, SPECS),
+        ("_in_order", KeyOrder::Fixed, SPECS),
     ] {
         report
             .push(stores_while_switching(order, specs).figure(format!("{NAME}{suffix}"), "ratio"));

@@ -90,7 +90,7 @@ pub(crate) enum Raw {
     Pagelz {
         codec: PagelzCompressor,
         compression: Box<dyn CompressionContext>,
-        /// None where a block is decompressed without state.
+        /// `None` if a block is decompressed without state.
         decompression: Option<Box<dyn DecompressionContext>>,
     },
 }
@@ -143,7 +143,7 @@ impl Raw {
             }
             Raw::Pagelz { compression, .. } => match compression.compress(page, out) {
                 Ok(Compressed::Len(len)) => len,
-                outcome => panic!("the bound is enough, and yet: {outcome:?}"),
+                outcome => panic!("the bound suffices, but: {outcome:?}"),
             },
         }
     }

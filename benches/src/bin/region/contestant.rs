@@ -12,7 +12,7 @@ use zpool_region::{Region, RegionControl};
 
 use crate::PAGE;
 
-/// Accesses that are measured: of the zipf, and of the scans.
+/// Accesses that are measured, with either kind of work.
 const ACCESSES: usize = 80_000;
 
 /// Accesses between two looks at a region's figures, in the part that is not measured.
@@ -109,7 +109,7 @@ fn measure_region(task: &Task) -> Result<Measured, Failure> {
     })
 }
 
-/// Chooses signal mode for that contestant.
+/// Chooses signal mode for the contestant `signal`.
 #[expect(unsafe_code, reason = "signal mode is unsafe to choose")]
 fn with_mode(builder: zpool_region::RegionBuilder, mode: &str) -> zpool_region::RegionBuilder {
     if mode != "signal" {

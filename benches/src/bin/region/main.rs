@@ -11,12 +11,12 @@
 //! `_thread` the ways to serve faults. Names that end in `_pagelz` are of the codec pagelz; the
 //! kernel's codec is lz4 in both cases.
 //!
-//! - `fault_p50_over_zram`, `fault_p99_over_zram`: the time on the wall of the accesses that
+//! - `fault_p50_over_zram`, `fault_p99_over_zram`: the wall-clock time of the accesses that
 //!   faulted, zipf at 2x. They are the slowest accesses, as many as there were faults.
 //! - `zipf_cpu_over_zram`, `scan_cpu_over_zram`: CPU time of the process for Zipf(0.99) accesses,
 //!   or passes over all pages. 1 access of 10 is a write.
 //! - `bytes_per_unit`: bytes outside the store per page of the region, the most of all runs.
-//! - `over_limit_bytes`: the most by which a look between accesses found the limit exceeded.
+//! - `over_limit_bytes`: the largest excess over the limit, checked between accesses.
 //! - `wrong_pages`: pages of all contestants that had wrong contents at the end.
 
 mod contestant;

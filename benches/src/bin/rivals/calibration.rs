@@ -5,10 +5,10 @@ use workload::Pages;
 
 use crate::run::{CacheRun, RunResult};
 
-/// Close enough: less than what differs between two runs of one cache.
+/// A deviation that is close enough: two runs of one cache differ by more.
 const TOLERANCE: f64 = 0.01;
 
-/// Runs at most this often, and takes the closest.
+/// The most runs of a search, which then takes the closest.
 const RUNS: usize = 6;
 
 /// Returns `run` with the capacity whose resident bytes come closest to `target`.

@@ -10,7 +10,7 @@ use crate::calibration::calibrated;
 use crate::run::{CacheRun, RunResult, RunSize};
 use crate::trace::Pattern;
 
-/// Their results stand over ours, in this order.
+/// The rivals, in the order of the report.
 const RIVALS: [&str; 6] =
     ["moka", "quick_cache", "foyer", "moka_plain", "quick_cache_plain", "foyer_plain"];
 

@@ -23,7 +23,7 @@
 //!
 //! - `zipf`: Zipf(0.99).
 //! - `scan`: the same, but 1/3 of the look-ups belong to scans over numbers that come once.
-//! - `shifting`: Zipf(0.99) whose hot numbers move on all the time.
+//! - `shifting`: Zipf(0.99) whose hot numbers change all the time.
 //!
 //! Figures per trace, such as `entries_over_moka_zipf`, are our value over the rival's:
 //!

@@ -52,12 +52,12 @@ pub(crate) struct RunResult {
 }
 
 impl RunSize {
-    /// The limit of our store in bytes.
+    /// Returns the limit of our store in bytes.
     pub(crate) fn limit(self) -> u64 {
         self.scaled(32 << 20) as u64
     }
 
-    /// The number of runs of each cache whose ratios are reported.
+    /// Returns the number of runs of each cache whose ratios are reported.
     pub(crate) fn rounds(self) -> usize {
         match self {
             RunSize::Full => 3,
@@ -65,12 +65,12 @@ impl RunSize {
         }
     }
 
-    /// The number of page numbers that are not scanned: several times what a cache keeps.
+    /// Returns the number of page numbers that are not scanned: several times what a cache keeps.
     fn numbers(self) -> usize {
         self.scaled(120_000)
     }
 
-    /// Look-ups that warm the cache, and look-ups that count.
+    /// Returns how many look-ups warm the cache, and how many count.
     fn lookups(self) -> (usize, usize) {
         (self.scaled(200_000), self.scaled(300_000))
     }
@@ -151,7 +151,7 @@ impl<'a> Replay<'a> {
     fn new(pages: &'a Pages) -> Replay<'a> {
         Replay {
             pages,
-            // Touched now, so that it is no growth of the cache.
+            // Touched now, so that it does not count as growth of the cache.
             buffer: vec![0xA5; BATCH * PAGE.get()],
             hits: 0,
             misses: 0,
@@ -161,7 +161,7 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Forgets what was counted, and leaves the heap alone.
+    /// Resets the counts without a heap call.
     fn reset(&mut self) {
         (self.hits, self.misses, self.stores) = (0, 0, 0);
         (self.looking_up, self.storing) = (Duration::ZERO, Duration::ZERO);

@@ -1,15 +1,15 @@
-//! The traces: which page number is looked up when.
+//! The traces, which are sequences of page numbers to look up.
 
 use workload::{Rng, Zipf};
 
 /// A pattern of look-ups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pattern {
-    /// Few numbers are hot, most are cold, and this never changes.
+    /// Few numbers are hot, most are cold, and the hot ones stay the same.
     Zipf,
-    /// As hot and cold, but interrupted by scans over numbers that come once.
+    /// Like `Zipf`, but interrupted by scans over numbers that come once.
     Scan,
-    /// As hot and cold, but the hot numbers move on all the time.
+    /// Like `Zipf`, but the hot numbers change all the time.
     Shifting,
 }
 
@@ -17,7 +17,7 @@ pub(crate) enum Pattern {
 #[derive(Debug)]
 pub(crate) struct Trace {
     pattern: Pattern,
-    /// How many numbers are drawn from by Zipf's law.
+    /// The number of page numbers that Zipf's law draws from.
     numbers: u64,
     zipf: Zipf,
     rng: Rng,
@@ -27,7 +27,7 @@ pub(crate) struct Trace {
     scanned: u64,
 }
 
-/// Look-ups of a scan, and twice as many between two scans.
+/// The look-ups of a scan. Between two scans there are twice as many others.
 const SCAN: u64 = 2000;
 
 /// Look-ups after which the hot numbers have moved on by one number.

@@ -68,8 +68,8 @@ pub(crate) fn fill<K: Hash + Eq + Clone, S: BuildHasher>(
     filled
 }
 
-/// The finalizer of splitmix64 (Steele, Lea and Flood 2014), which turns neighbouring numbers into
-/// unrelated ones.
+/// Turns neighbouring numbers into unrelated ones, by the finalizer of splitmix64 (Steele, Lea and
+/// Flood 2014).
 fn mix(number: u64) -> u64 {
     let mut word = number.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     word = (word ^ word >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);

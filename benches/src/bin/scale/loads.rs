@@ -36,8 +36,8 @@ struct Worst {
     wall: Duration,
 }
 
-/// One thread stores 20 million blocks of 16 bytes, and another loads random keys that are present,
-/// one at a time.
+/// Measures the worst load while one thread stores 20 million blocks of 16 bytes and another loads
+/// random keys that are present, one at a time.
 ///
 /// A store grows alike in every round, so its own slow loads come at about the same size. The
 /// machine slows loads at any time. The figure is therefore the highest cost over all stretches of

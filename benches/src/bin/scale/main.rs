@@ -128,7 +128,7 @@ fn part_or_figure(name: &str) -> Result<String, String> {
         return Ok(name.to_owned());
     }
     let names: Vec<&str> = PARTS.iter().map(|part| part.name).collect();
-    Err(format!("it is a figure or one of {}", names.join(", ")))
+    Err(format!("expected a figure or one of {}", names.join(", ")))
 }
 
 /// Measures one part in a child, whose answer is the rows.

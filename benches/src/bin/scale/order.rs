@@ -61,9 +61,9 @@ fn compare<S: BuildHasher + Clone>(keys: u64, hasher: &S) -> Result<Orders, Fail
     Rng::new(3).shuffle(&mut at_random);
     let (mut ratios, mut failed) = (Vec::new(), 0);
     for _ in 0..ROUNDS {
-        let (random, first) = ns_a_store(&at_random, hasher, LONGEST_FILL)?;
+        let (random, first) = ns_per_store(&at_random, hasher, LONGEST_FILL)?;
         let longest = Duration::from_nanos((random * keys as f64) as u64) * PATIENCE;
-        let (ordered, second) = ns_a_store(&in_order, hasher, longest)?;
+        let (ordered, second) = ns_per_store(&in_order, hasher, longest)?;
         ratios.push(ordered / random);
         failed += first.failed + second.failed;
         if second.tried() < keys {
@@ -81,7 +81,7 @@ fn keys_in_order<S: BuildHasher + Clone>(keys: u64, hasher: &S) -> Result<Vec<u6
 }
 
 /// Fills a new store and returns the time of one store.
-fn ns_a_store<S: BuildHasher + Clone>(
+fn ns_per_store<S: BuildHasher + Clone>(
     keys: &[u64],
     hasher: &S,
     longest: Duration,

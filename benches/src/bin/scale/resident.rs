@@ -103,8 +103,8 @@ fn lowest_within(time: Duration, before: &Growth) -> Result<i64, Failure> {
     Ok(lowest)
 }
 
-/// Two threads store blocks of 9 to 64 bytes into a store that evicts at 64 MiB. The highest
-/// resident memory counts.
+/// Measures the resident memory of a store that evicts at 64 MiB, while two threads store blocks of
+/// 9 to 64 bytes. The highest value counts.
 pub(crate) fn at_limit(plan: &SizePlan) -> Result<Vec<FigureRow>, Failure> {
     let file = plan.file("-");
     let before = Growth::start()?;

@@ -82,8 +82,8 @@ impl Account {
 ///
 /// If the thread `slept`, it waited for a lock, and the wall time counts. From that we subtract the
 /// time that it was `ready` and had no processor, or that the `other` thread was, which it waited
-/// for. The two may overlap, so only the longer one is subtracted: on a busy machine a cost is
-/// rather too high than too low.
+/// for. The two may overlap, so only the longer one is subtracted: on a busy machine a cost is too
+/// high rather than too low.
 ///
 /// If the thread did not sleep, its clock counts, which leaves out what a hypervisor took.
 pub(crate) fn cost(elapsed: Elapsed, slept: bool, ready: Duration, other: Duration) -> Duration {

@@ -44,7 +44,7 @@ pub(crate) fn over_mimalloc(objects: &Objects, params: &Params, report: &mut Rep
                 };
                 both_clocks(
                     || draws.iter().for_each(replace),
-                    || executor.flush().expect("this thread is none of the executor's"),
+                    || executor.flush().expect("this thread is not one of the executor's"),
                 )
             }),
             PartWork::new("mimalloc", |_| {

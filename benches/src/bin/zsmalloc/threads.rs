@@ -41,7 +41,7 @@ pub(crate) fn scaling(objects: &Objects, params: &Params, report: &mut Report) {
     let inserts = |threads, window, layout| {
         let kept = Mutex::new(fill(&*empty.pool, &object, threads, layout));
         rate(threads, window, |_| {
-            let mut kept = kept.lock().expect("no thread panics").pop().expect("one a thread");
+            let mut kept = kept.lock().expect("no thread panics").pop().expect("one per thread");
             let (pool, object, mut at) = (&*empty.pool, &object[..], 0);
             move || {
                 for _ in 0..64 {

@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 
-/// A model, as its file says.
+/// A model, as read from its file.
 #[derive(Debug)]
 pub(crate) struct SlowModel {
     /// Kind, literals, match length.
     cells: Vec<(usize, usize, usize)>,
-    /// The symbols of each of the 28 tables, by the length and the number of their codes.
+    /// The symbols of each of the 28 tables, by the length and the value of their codes.
     tables: Vec<HashMap<(usize, usize), u8>>,
 }
 
@@ -33,7 +33,7 @@ impl SlowModel {
         }
     }
 
-    /// The block that the bytes stand for; `None` if they are corrupt.
+    /// Returns the block that the bytes stand for, or `None` if they are corrupt.
     pub(crate) fn decode(&self, input: &[u8], block_len: usize) -> Option<Vec<u8>> {
         let flags = *input.first()?;
         if flags > 15 {
@@ -65,7 +65,8 @@ impl SlowModel {
         if (1..4).any(|stream| counts[stream] > most[stream]) {
             return None;
         }
-        // Without coded streams the count of literals is what is left, and has to fit in the end.
+        // Without coded streams, the number of literals is the bytes that are left, and must not
+        // exceed its maximum.
         if flags != 0 && counts[LITERALS] > most[LITERALS] {
             return None;
         }
@@ -160,7 +161,7 @@ impl SlowModel {
     }
 }
 
-/// The codes of a table: ordered by length, then by symbol.
+/// Returns the codes of a table, in the order of length and then of symbol.
 fn canonical(lengths: &[usize]) -> HashMap<(usize, usize), u8> {
     let (mut codes, mut next) = (HashMap::new(), 0);
     for length in 1..=10 {
@@ -173,7 +174,7 @@ fn canonical(lengths: &[usize]) -> HashMap<(usize, usize), u8> {
     codes
 }
 
-/// A number as FORMAT.md says.
+/// Reads a number as FORMAT.md says.
 fn number(bytes: &[u8], at: &mut usize) -> Option<usize> {
     let first = usize::from(*bytes.get(*at)?);
     *at += 1;
@@ -194,7 +195,7 @@ fn number(bytes: &[u8], at: &mut usize) -> Option<usize> {
     }
 }
 
-/// Lanes, each with the bit that comes next.
+/// The lanes, each with the position of its next bit.
 struct Lanes<'a> {
     lanes: [&'a [u8]; 4],
     at: [usize; 4],

@@ -146,7 +146,7 @@ pub fn k6_nothing_of_earlier_blocks_in_later_output(maker: &CompressorMaker) {
     }
 }
 
-/// Runs `work` on another thread and waits. Its panic goes through.
+/// Runs `work` on another thread and waits. Its panic propagates.
 fn scoped(work: impl FnOnce() + Send) {
     thread::scope(|scope| scope.spawn(work).join())
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic));

@@ -5,8 +5,8 @@ use crate::compressor::harness::{CompressorHarness, MAX_BLOCK, block_of, compres
 use crate::generator::{Kind, MIX};
 
 /// B37, K4, K5: a destination of any length up to the bound gets the whole compressed form or none,
-/// whether the block shrinks or not. Nothing is written past it, none is an error, and what fits
-/// has the same bytes (K3).
+/// whether the block shrinks or not. Nothing is written past its end, no length is an error, and a
+/// form that fits has the same bytes (K3).
 pub fn b37_k4_k5_a_destination_of_any_length(maker: &CompressorMaker) {
     let harness = CompressorHarness::new(maker);
     let mut context = harness.context();
@@ -17,7 +17,7 @@ pub fn b37_k4_k5_a_destination_of_any_length(maker: &CompressorMaker) {
         let bound = harness.compressor.compress_bound(block.len());
         let full = harness.compressed_by(&mut *context, &block);
         // Every length for incompressible blocks. For others, and for slow codecs, the lengths near
-        // an edge, and some between in steps of a prime.
+        // an edge, and some in between, in steps of a prime.
         let near = |out_len: usize| {
             out_len.abs_diff(full.len()) <= 40 || out_len + 80 >= bound || out_len < 80
         };

@@ -30,7 +30,7 @@ pub fn equal_settings_are_one_identity(maker: &CompressorMaker) {
 }
 
 /// `CompressorDriver::open`: an unknown parameter is an error that names it. If it were ignored, a
-/// typing error would go unseen.
+/// typo would go unnoticed.
 pub fn unknown_parameters_are_refused(maker: &CompressorMaker) {
     const MADE_UP: &str = "no-codec-has-this";
     let mut params = maker.params().clone();

@@ -1,5 +1,5 @@
-//! Hostile bytes. The result is an error, or wrong bytes of the full length made of this input
-//! alone, and never a panic.
+//! Hostile bytes. The result is an error, or wrong bytes of the full length that depend on this
+//! input alone, and never a panic.
 
 use proptest::collection::vec;
 use proptest::prelude::{Strategy, any};
@@ -92,7 +92,7 @@ pub fn k9_the_outcome_is_that_of_these_bytes_alone(maker: &CompressorMaker) {
         let secret = noise(0xB10C + round, 4096);
         let compressed = used.compressed(&secret);
         used.check_comes_back(&compressed, &secret);
-        let other = fresh_blocks.next().expect("it has no end");
+        let other = fresh_blocks.next().expect("the iterator has no end");
         let mut bytes = used.compressed(&other);
         let at = bytes.len() * (round as usize % 7) / 7;
         match round % 3 {

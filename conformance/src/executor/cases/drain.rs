@@ -11,7 +11,7 @@ use crate::executor::ExecutorMaker;
 use crate::executor::harness::{ExecutorHarness, yield_often};
 use crate::iterations::scaled;
 
-/// `flush`: when it returns, every job that this thread submitted before has run, also if many were
+/// `flush`: when it returns, every job that this thread submitted before has run, even if many were
 /// submitted.
 pub fn flush_waits_for_all_that_was_submitted_before(maker: &ExecutorMaker) {
     let harness = ExecutorHarness::new(maker);

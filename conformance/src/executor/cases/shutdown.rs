@@ -30,7 +30,7 @@ pub fn shutdown_runs_what_is_pending(maker: &ExecutorMaker) {
     }
 }
 
-/// `shutdown`, `flush`: an executor that is shut down can be flushed and shut down again, also by
+/// `shutdown`, `flush`: an executor that is shut down can be flushed and shut down again, even by
 /// two threads at once. Each call returns after all jobs have run.
 pub fn shutdown_twice_and_from_two_threads(maker: &ExecutorMaker) {
     for _ in 0..scaled(20) {

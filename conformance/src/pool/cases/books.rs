@@ -33,7 +33,7 @@ fn grow_and_shrink(harness: &PoolHarness<'_>) {
             harness.free_checked(live.swap_remove(rng.below(live.len())));
         }
         if step % 97 == 96 {
-            trim_tells_the_truth(harness);
+            assert_trim_reports_truly(harness);
         }
         harness.balance(&live);
     }
@@ -59,8 +59,8 @@ pub fn a_footprint_is_at_least_the_length(maker: &PoolMaker) {
     harness.finish(live);
 }
 
-/// `trim` returns the bytes that the accounting shows.
-fn trim_tells_the_truth(harness: &PoolHarness<'_>) {
+/// Checks that `trim` returns the bytes by which the accounts shrink.
+fn assert_trim_reports_truly(harness: &PoolHarness<'_>) {
     let (held, charged) = (harness.pool.bytes_held(), harness.source.charged_bytes());
     let given = harness.pool.trim();
     let (held, charged) =
@@ -71,8 +71,8 @@ fn trim_tells_the_truth(harness: &PoolHarness<'_>) {
     );
 }
 
-/// D2, T1: creating a pool charges nothing, and neither does trimming, asking or dropping an empty
-/// one.
+/// D2, T1: creating a pool charges nothing, and neither does trimming, querying or dropping an
+/// empty one.
 pub fn an_empty_pool_holds_no_frame(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     harness.balance(&[]);
@@ -84,7 +84,7 @@ pub fn an_empty_pool_holds_no_frame(maker: &PoolMaker) {
     assert_eq!(source.charged_frames(), 0, "frames charged after an empty pool was dropped");
 }
 
-/// F2, F3: a pool does not grow if each object leaves before others come.
+/// F2, F3: a pool does not grow if each object is freed before the next is inserted.
 pub fn freed_memory_is_used_again(maker: &PoolMaker) {
     for len in [1, 100, 1000, usize::MAX] {
         let harness = PoolHarness::new(maker);

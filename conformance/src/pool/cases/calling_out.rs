@@ -1,4 +1,4 @@
-//! The pool while its page source is at work.
+//! Other threads use the pool while its page source works.
 
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, OnceLock};
@@ -62,7 +62,7 @@ impl WatchedSource {
         }
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         assert!(count < MOST_CALLS, "{count} calls of the page source, and no end: now {call:?}");
-        self.calls.send(Some(call)).expect("the prober listens as long as the watched is armed");
+        self.calls.send(Some(call)).expect("the prober listens while the source is armed");
         let answer = self.done.lock().recv_timeout(PATIENCE);
         // Unwinding releases the lock that is held, so that the prober can end.
         assert!(
@@ -72,7 +72,7 @@ impl WatchedSource {
     }
 }
 
-/// Ends the prober, also if the pool fails.
+/// Ends the prober, even if the pool fails.
 struct EndOfCalls<'a>(&'a WatchedSource);
 
 impl Drop for EndOfCalls<'_> {
@@ -122,7 +122,7 @@ fn probe(
     read: &[StoredObject],
     mut freed: Vec<StoredObject>,
 ) -> usize {
-    watched.prober.set(thread::current().id()).expect("one prober a watched");
+    watched.prober.set(thread::current().id()).expect("each source has one prober");
     let mut calls = 0;
     while let Ok(Some(_)) = called.recv() {
         if watched.compacting.load(Ordering::Relaxed) {
@@ -146,7 +146,7 @@ fn probe(
             panic!("V1: found while the page source works: {violation}");
         }
         calls += 1;
-        answer.send(()).expect("the watched is there");
+        answer.send(()).expect("the watched source waits for the answer");
     }
     harness.free_all_checked(freed);
     calls

@@ -64,7 +64,7 @@ pub fn id_and_capabilities_stay_the_same(maker: &PoolMaker) {
     assert!(capabilities.max_object_len > 0, "N2: a pool that takes no object at all");
     assert!(
         capabilities.can_compact || !capabilities.moves_objects,
-        "C1: {capabilities:?}: what would move them, if not compaction?"
+        "C1: {capabilities:?}: objects move, but the pool cannot compact"
     );
     let object = harness.put(1, harness.max());
     harness.pool.compact(zpool_core::CompactionBudget::UNLIMITED);

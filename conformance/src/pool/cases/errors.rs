@@ -11,7 +11,7 @@ pub fn empty_and_too_large_objects_are_refused(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let max = harness.max();
     let object = harness.put(1, max);
-    // N4 comes before any other check, also without memory.
+    // N4 comes before any other check, even without memory.
     for plan in [zpool_core::page::FaultPlan::Never, zpool_core::page::FaultPlan::From(0)] {
         harness.source.plan(plan);
         assert_eq!(
@@ -53,7 +53,7 @@ pub fn foreign_handles_are_refused_and_given_back(maker: &PoolMaker) {
     other.assert_gives_all_back();
 }
 
-/// F1, R4, F4: a freed handle is stale for `read` and `free`, also when its slot is reused.
+/// F1, R4, F4: a freed handle is stale for `read` and `free`, even when its slot is reused.
 pub fn stale_handles_are_refused(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let len = harness.max().min(500);

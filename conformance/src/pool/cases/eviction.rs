@@ -39,7 +39,7 @@ pub fn an_object_given_up_under_a_guard_keeps_its_page(maker: &PoolMaker) {
 }
 
 /// E1 (B42, B43): the owner waits while another thread frees the object it is asked for and its
-/// neighbours. If the pool held a lock here, this would hang. The pages are released all the same.
+/// neighbours. If the pool held a lock here, this would hang. The pages are still released.
 pub fn b42_another_thread_frees_during_eviction(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let mut owner = Owner::of(&harness, filled(&harness, 120));
@@ -103,7 +103,7 @@ struct EvictShared<'a>(&'a PoolHarness<'a>, &'a SharedObjects);
 impl Evict for EvictShared<'_> {
     fn evict(&mut self, id: HandleId) -> Result<(), NotEvicted> {
         let taken = self.1.lock().remove(&id);
-        // If another thread has freed it already, this is no error.
+        // If another thread has freed it already, that is not an error.
         taken.into_iter().for_each(|object| self.0.free_checked(object));
         Ok(())
     }
@@ -165,7 +165,7 @@ pub fn b42_reclaims_race_with_everything(maker: &PoolMaker) {
     let all = harness
         .pool
         .reclaim(usize::MAX, &mut Asked(&mut owner, agree))
-        .expect_err("E2: not so many pages");
+        .expect_err("E2: fewer pages than requested are left");
     assert!(
         owner.objects.is_empty(),
         "E2: {all:?}, and objects are left although no page was kept"

@@ -153,7 +153,7 @@ pub fn readers_find_one_object_or_the_other(maker: &PoolMaker) {
         let readers = [scope.spawn(reader), scope.spawn(reader)];
         let _ends = OnDrop(|| over.store(true, Ordering::Relaxed));
         let (mut turn, mut declined) = (0, 0);
-        // Until they have met or a reader has failed.
+        // Until reads and exchanges have overlapped, or a reader has failed.
         while (turn < scaled(20_000) || reads.load(Ordering::Relaxed) < 100)
             && !readers.iter().any(|reader| reader.is_finished())
         {

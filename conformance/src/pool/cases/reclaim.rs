@@ -99,7 +99,7 @@ pub fn reclaim_gives_back_the_pages_it_reports(maker: &PoolMaker) {
     let everything = harness
         .pool
         .reclaim(usize::MAX, &mut Asked(&mut owner, agree))
-        .expect_err("E2: not so many pages");
+        .expect_err("E2: fewer pages than requested are left");
     assert!(everything.report.pages > 0 && owner.objects.is_empty(), "E2: {everything:?}");
     assert_eq!(everything.error, PoolError::NothingToReclaim, "E3: all pages were given back");
     assert_eq!(
@@ -172,7 +172,7 @@ pub fn b41_an_owner_that_keeps_some_loses_nothing(maker: &PoolMaker) {
     harness.finish(owner.left());
 }
 
-/// E2 (B43): an owner that agrees and frees nothing is found out, and the call ends.
+/// E2 (B43): an owner that agrees and frees nothing is detected, and the call ends.
 pub fn b43_an_owner_that_lies_is_found_out(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let mut owner = Owner::of(&harness, filled(&harness, 50));
@@ -226,7 +226,7 @@ pub fn b42_objects_freed_by_others_during_eviction(maker: &PoolMaker) {
     let mut owner = Owner::of(&harness, filled(&harness, 120));
     let mut rng = SplitMix::new(42);
     let free_many = |owner: &mut Owner<'_>, id: HandleId| {
-        // This callback may have freed it, and an unknown id is no error.
+        // This callback may have freed it, and an unknown id is not an error.
         let mut ids: Vec<_> = owner.objects.keys().copied().collect();
         ids.sort_unstable();
         for _ in 0..3.min(ids.len()) {
@@ -244,7 +244,7 @@ pub fn b42_objects_freed_by_others_during_eviction(maker: &PoolMaker) {
     harness.finish(owner.left());
 }
 
-/// E1: a panic of the owner goes through, and the pool keeps all its objects.
+/// E1: a panic of the owner propagates, and the pool keeps all its objects.
 pub fn an_owner_that_panics_leaves_the_pool_whole(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let mut owner = Owner::of(&harness, filled(&harness, 60));
@@ -253,7 +253,7 @@ pub fn an_owner_that_panics_leaves_the_pool_whole(maker: &PoolMaker) {
             if free_first {
                 owner.give_up(id);
             }
-            panic!("the owner's own trouble")
+            panic!("on purpose")
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             harness.pool.reclaim(1, &mut Asked(&mut owner, burst))

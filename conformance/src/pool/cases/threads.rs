@@ -19,19 +19,24 @@ const THREADS: u64 = 4;
 /// at every read, and the accounting at the end.
 pub fn threads_insert_read_and_free(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
-    let market = Mutex::new(Vec::new());
+    let shared = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for thread in 0..THREADS {
-            let (harness, market) = (&harness, &market);
-            scope.spawn(move || trade(harness, market, thread, scaled(2500)));
+            let (harness, shared) = (&harness, &shared);
+            scope.spawn(move || work_of_one_thread(harness, shared, thread, scaled(2500)));
         }
     });
-    let left = market.into_inner();
+    let left = shared.into_inner();
     harness.finish(left);
 }
 
 /// The work of one thread: it keeps some objects, leaves some for other threads, and takes theirs.
-fn trade(harness: &PoolHarness<'_>, market: &Mutex<Vec<StoredObject>>, thread: u64, steps: usize) {
+fn work_of_one_thread(
+    harness: &PoolHarness<'_>,
+    shared: &Mutex<Vec<StoredObject>>,
+    thread: u64,
+    steps: usize,
+) {
     let mut rng = SplitMix::new(thread);
     let mut mine = Vec::new();
     let mut held = Vec::new();
@@ -45,9 +50,9 @@ fn trade(harness: &PoolHarness<'_>, market: &Mutex<Vec<StoredObject>>, thread: u
             }
             7 if !mine.is_empty() => {
                 let given = mine.swap_remove(rng.below(mine.len()));
-                market.lock().push(given);
+                shared.lock().push(given);
             }
-            8 => mine.extend(market.lock().pop()),
+            8 => mine.extend(shared.lock().pop()),
             _ if !mine.is_empty() => harness.free_checked(mine.swap_remove(rng.below(mine.len()))),
             _ => {}
         }
@@ -59,7 +64,7 @@ fn trade(harness: &PoolHarness<'_>, market: &Mutex<Vec<StoredObject>>, thread: u
             harness.pool.trim();
         }
     }
-    market.lock().extend(mine);
+    shared.lock().extend(mine);
 }
 
 /// R1, R4, F1, F2: a read that races with the free of its object returns the object's bytes under a
@@ -104,7 +109,7 @@ fn read_or_stale(harness: &PoolHarness<'_>, id: HandleId, fill: u64, len: usize)
     }
 }
 
-/// F1 (B25, B44): if two threads free one object, one of them without a right to, exactly one
+/// F1 (B25, B44): if two threads free one object, although only one of them owns it, exactly one
 /// succeeds, and the accounting stays right.
 pub fn one_of_two_racing_frees_wins(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
@@ -175,7 +180,7 @@ pub fn b15_books_stay_sane_while_threads_work(maker: &PoolMaker) {
     harness.assert_gives_all_back();
 }
 
-/// At most 20 objects at a time.
+/// Inserts, reads and frees, with at most 20 objects at a time.
 fn churn(harness: &PoolHarness<'_>, thread: u64, steps: usize) {
     let mut rng = SplitMix::new(thread);
     let mut mine = Vec::new();

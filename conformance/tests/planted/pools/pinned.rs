@@ -1,5 +1,5 @@
-//! Pools whose guards show the pool's own bytes, with one bug about that at a time. They wrap the
-//! pool of the docs and spoil its guards.
+//! Pools whose guards show the pool's own bytes, with one bug in that at a time. They wrap the pool
+//! of the docs and corrupt its guards.
 //!
 //! The others of this folder hand out copies or share an `Arc`, so their bugs cannot touch the
 //! bytes of a guard.

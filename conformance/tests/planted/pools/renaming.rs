@@ -1,5 +1,5 @@
-//! Pools that exchange the objects of two handles, with one bug about that at a time. They put
-//! names of their own before a reference pool, and can give a name to any object.
+//! Pools that exchange the objects of two handles, with one bug in that at a time. They map names
+//! of their own to the handles of a reference pool, and can give a name to any object.
 
 use std::collections::HashMap;
 use std::fmt::Debug;

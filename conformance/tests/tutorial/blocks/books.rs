@@ -25,7 +25,8 @@ pub struct Books {
 struct Cell {
     block: usize,
     state: State,
-    /// Grows with each object that leaves, so that a handle of an earlier one is found out.
+    /// Grows with each object that leaves, so that a handle of an earlier one is recognized as
+    /// stale.
     generation: u16,
     guards: u16,
     len: usize,

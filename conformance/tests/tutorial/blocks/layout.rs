@@ -1,7 +1,7 @@
 //! Sizes: the class of an object, and the cells of a block.
 
-/// A class of objects that fit a cell of a power of two of bytes. Its number is that power's, from
-/// the smallest.
+/// A class of objects, whose cells have a power of two of bytes. Class 0 has the smallest cells,
+/// and each further class doubles their size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Class(pub usize);
 

@@ -61,7 +61,7 @@ pub(super) fn mark(family: Family, x: f64, y: f64, radius: f64) -> String {
     for (i, (right, down)) in corners.iter().enumerate() {
         let step = if i == 0 { 'M' } else { 'L' };
         write!(path, "{step}{:.1} {:.1}", x + right * radius, y + down * radius)
-            .expect("a string takes it");
+            .expect("a string takes any text");
     }
     format!("<path class=\"mark {class}\" d=\"{path}Z\"/>")
 }

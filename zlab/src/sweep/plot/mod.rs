@@ -13,7 +13,7 @@
 //! dark scheme.
 //!
 //! The colours are those of Okabe and Ito ("Color universal design", 2008), lighter on a dark
-//! ground. Shapes say the same.
+//! ground. Shapes carry the same information.
 
 mod marks;
 mod panel;
@@ -136,7 +136,7 @@ fn picks(svg: &mut String, points: &[Point], recommendation: &Recommendation) {
 }
 
 fn add(svg: &mut String, element: std::fmt::Arguments<'_>) {
-    writeln!(svg, "{element}").expect("a string takes it");
+    writeln!(svg, "{element}").expect("a string takes any text");
 }
 
 #[cfg(test)]

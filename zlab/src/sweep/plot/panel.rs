@@ -94,7 +94,7 @@ impl Panel<'_> {
                 fewest = point.bytes_per_kib;
                 let (x, y) = self.place(point);
                 let step = if path.is_empty() { 'M' } else { 'L' };
-                write!(path, "{step}{x:.1} {y:.1}").expect("a string takes it");
+                write!(path, "{step}{x:.1} {y:.1}").expect("a string takes any text");
             }
         }
         add(svg, format_args!("<path class=\"front\" d=\"{path}\"/>"));

@@ -28,8 +28,8 @@ thread_local! {
 }
 
 impl Codec {
-    /// Returns a compression context although no cell holds one: one that another thread returns,
-    /// or a new one.
+    /// Returns a compression context when no cell holds one: waits for another thread to return
+    /// one, or makes one.
     #[cold]
     pub(super) fn acquire_compression(
         &self,
@@ -70,7 +70,8 @@ impl Codec {
         let made = self.count_attempt(true, make, |context| {
             let bound = self.compressor.compress_bound(self.max_block_len);
             let mut scratch = Vec::new();
-            // A codec may ask for more memory than there is: an error, as for the context itself.
+            // A codec may ask for more scratch memory than there is. That is an error, as it is for
+            // the context itself.
             scratch.try_reserve_exact(bound).map_err(|_| CodecError::OutOfMemory)?;
             scratch.resize(bound, 0);
             let counted = context.bytes_held() + scratch.len();
@@ -98,7 +99,8 @@ impl Codec {
         make: impl FnOnce() -> Result<Box<C>, CodecError>,
         equip: impl FnOnce(&C) -> Result<(Box<[u8]>, usize), CodecError>,
     ) -> Result<Box<PooledContext<C>>, CodecError> {
-        // Declared outside, so that an unwinding does not drop it, which may panic, too.
+        // Declared outside the closure, so that unwinding does not drop the context: its drop may
+        // panic, too.
         let mut made = None;
         let equipped = catch_unwind(AssertUnwindSafe(|| equip(&**made.insert(make()?))))
             .unwrap_or_else(|panic| Err(codec_panic(panic)));
@@ -111,7 +113,7 @@ impl Codec {
             }
             (equipped, made) => {
                 drop_foreign(made);
-                Err(equipped.expect_err("nothing is equipped that was not made"))
+                Err(equipped.expect_err("only a context that was made is equipped"))
             }
         };
         // Relaxed: statistics only.
@@ -149,7 +151,7 @@ impl Codec {
         }
     }
 
-    /// Acts on the flags when a context was returned to its cell.
+    /// Acts on the flags after a context was returned to its cell.
     #[cold]
     fn handle_attention(&self, attention: usize) {
         if attention & RETIRED != 0 {
@@ -238,9 +240,9 @@ impl Codec {
 
     /// Drops a decompression context and its account, even if its drop panics.
     ///
-    /// May block, as the drop of a context may. A load gets here only with a context that panicked,
-    /// or with one for which there is no cell. Then twice as many contexts as processors were in
-    /// use, so one was made, which may block as well.
+    /// May block, as the drop of a context may. A load gets here only with a context that panicked
+    /// or that found no free cell. In the second case more contexts were in use than there are
+    /// cells, two per processor, so one was made, which may block as well.
     #[cold]
     pub(super) fn discard(&self, pooled: Box<PooledContext<dyn DecompressionContext>>) {
         might_block("dropping a codec context");

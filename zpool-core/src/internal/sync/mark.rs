@@ -58,7 +58,7 @@ fn has_ended(_: u32) -> bool {
 mod tests {
     use super::*;
 
-    /// A mark is not gone before its thread was joined.
+    /// A mark reports its thread as gone only after the thread was joined.
     #[test]
     fn mark_is_gone_after_its_thread() {
         let (send, marks) = std::sync::mpsc::channel();

@@ -15,8 +15,8 @@ use super::thread;
 ///
 /// # Errors
 ///
-/// If `name` contains a zero byte ([`io::ErrorKind::InvalidInput`]), or if the system gives no
-/// thread.
+/// If `name` contains a zero byte ([`io::ErrorKind::InvalidInput`]), or if the system cannot start
+/// a thread.
 pub fn spawn_worker(
     name: &str,
     work: impl FnOnce() + Send + 'static,
@@ -72,8 +72,8 @@ mod mask {
 
     impl Drop for SignalsBlocked {
         fn drop(&mut self) {
-            // SAFETY: `before` is a mask that the system wrote; the null pointer asks for nothing
-            // back. It cannot fail: both arguments are valid.
+            // SAFETY: `before` is a mask that the system wrote; the null pointer means that the
+            // current mask is not asked for. The call cannot fail: both arguments are valid.
             unsafe {
                 libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, ptr::null_mut())
             };

@@ -72,8 +72,8 @@ impl ClassState {
         members.map(|member| PartialZspage { inuse: member.inuse, id: member.id })
     }
 
-    /// Returns the zspage with the fewest objects, but at least one, and a free slot; as precisely
-    /// as the groups know it.
+    /// Returns the zspage with the fewest objects, but at least one, and a free slot, to the
+    /// precision of the groups.
     pub(crate) fn emptiest(&self) -> Option<u32> {
         let groups =
             [Group::Growing, Group::Quarter, Group::Half, Group::ThreeQuarters, Group::AlmostFull];

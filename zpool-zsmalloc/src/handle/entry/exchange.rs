@@ -7,9 +7,9 @@
 //!                                                            both are as before
 //! ```
 //!
-//! The caller owns the other handle, so no other thread reads that object, and its word may be out
-//! of sight for a moment. The kept word is live throughout. It changes in two steps, like that of
-//! an object that compaction moves.
+//! The caller owns the other handle, so no other thread reads that object, and its word may be dead
+//! for a moment. The kept word is live throughout. It changes in two steps, like that of an object
+//! that compaction moves.
 
 use zpool_core::internal::sync::atomic::Ordering;
 
@@ -25,7 +25,7 @@ pub enum ExchangeOutcome {
     /// Nothing has changed: one of the objects is gone, or a reader or the compactor holds it.
     No,
     /// Nothing was exchanged, but the kept handle was freed meanwhile, and the caller finishes that
-    /// free. It takes a second copy of the handle to get here.
+    /// free. This needs a second copy of the handle.
     Freed(PackedLocation),
 }
 
@@ -70,9 +70,8 @@ impl EntryRef<'_> {
 }
 
 impl HandleEntry {
-    /// Takes an unpinned object out of sight. The owner of its handle then
-    /// [restores](Self::restore) it or another object. Until then the word is dead and has no pins,
-    /// as if a free were about to release the slot.
+    /// Makes the word of an unpinned object dead, without pins, as if a free were about to release
+    /// the slot. The owner of its handle then [restores](Self::restore) this object or another one.
     #[inline]
     fn retract(&self, generation: u16) -> Option<PackedLocation> {
         // Relaxed: a first guess; the exchange checks it.
@@ -116,7 +115,7 @@ mod tests {
         generations: (u16, u16),
     }
 
-    /// Two entries: the kept one's object is at place 1, the other's at place 2.
+    /// Makes two entries: the kept one's object is at place 1, the other's at place 2.
     fn pair() -> Pair {
         let (kept, other) = (HandleEntry::default(), HandleEntry::default());
         let generations = (kept.set_live(PackedLocation(1)), other.set_live(PackedLocation(2)));
@@ -146,7 +145,7 @@ mod tests {
     const EXCHANGED: (Option<PackedLocation>, Option<PackedLocation>) =
         (Some(PackedLocation(2)), Some(PackedLocation(1)));
 
-    /// Objects change places, and both handles stay good.
+    /// Objects change places, and both handles stay valid.
     #[test]
     fn exchange_keeps_both_handles_valid() {
         let pair = pair();

@@ -1,4 +1,5 @@
-//! Changes of a shard that depend on the stored key: its owner may have attached something to it.
+//! Changes of a shard that depend on the stored key, to which its owner may have attached
+//! something.
 
 use super::{Inserted, Item, Shard};
 use crate::index::equivalent::Equivalent;
@@ -11,14 +12,14 @@ pub(crate) const SWEEP: usize = 64;
 const VISITED: usize = 1024;
 
 impl<K> Shard<K> {
-    /// The key at bucket `at`.
+    /// Returns the key at bucket `at`.
     #[inline]
     pub(crate) fn key_at(&self, at: BucketId) -> Option<&K> {
         self.table.get(at).map(|(key, _)| key)
     }
 
     /// Moves items whose keys are `wanted` into `out`, from `from` on, until `out` is full or
-    /// enough was visited. Returns where to go on, or `None` at the end.
+    /// enough was visited. Returns where to continue, or `None` at the end.
     pub(crate) fn sweep(
         &mut self,
         from: Position,
@@ -31,7 +32,7 @@ impl<K> Shard<K> {
                 Seek::Found(at, found) if self.key_at(at).is_some_and(&mut wanted) => {
                     out[taken] = self.remove_at(at);
                     taken += 1;
-                    // The entries behind it may have moved to this bucket.
+                    // The entries that follow it may have moved to this bucket.
                     if taken == SWEEP {
                         return Some(found);
                     }

@@ -17,15 +17,15 @@ pub(crate) struct Inserted<K> {
     pub(crate) unused_ref: Option<PoolRef>,
 }
 
-/// Whether a block was exchanged with the one under its key. What comes with it is to be dropped
-/// when the lock is free.
+/// Whether a block was exchanged with the one under its key. Drop what it contains after the lock
+/// is released.
 #[derive(Debug)]
 pub(crate) enum Replaced<K> {
-    /// There is nothing under the key, or nothing in a pool; or there is no memory.
+    /// Not exchanged: there is nothing under the key, or nothing in a pool, or there is no memory.
     No,
-    /// With a reference that was not needed.
+    /// Exchanged. Contains a reference that was not needed.
     Yes { unused_ref: Option<PoolRef> },
-    /// The allocator panicked. The item that was there is out.
+    /// The allocator panicked. The item that was there is taken out.
     Failed { broken: Option<Item<K>>, error: Error },
 }
 
@@ -104,14 +104,14 @@ impl<K: Eq> Shard<K> {
         }
     }
 
-    /// Exchanges `new` with the block at bucket `at`, if both are in one pool: what a store usually
-    /// meets, and only a few words change. The entry keeps its handle where the pool exchanges the
+    /// Exchanges `new` with the block at bucket `at`, if both are in one pool. This is the usual
+    /// case, and only a few words change. The entry keeps its handle where the pool exchanges the
     /// objects, unless a watch tells the two apart by that.
     ///
     /// # Errors
     ///
-    /// When the allocator panicked over it. What the entry's handle names then is unknown, so it
-    /// has to go.
+    /// If the allocator panicked. What the entry's handle names is then unknown, so the entry has
+    /// to be removed.
     #[inline]
     pub(crate) fn exchange_in_pool(
         &mut self,
@@ -137,7 +137,7 @@ impl<K: Eq> Shard<K> {
         Ok(true)
     }
 
-    /// Exchanges `new` with a block that is in another pool: a switch lies between the two.
+    /// Exchanges `new` with a block that is in another pool, because of a switch between the two.
     #[inline(never)]
     pub(crate) fn exchange_pools(&mut self, at: BucketId, new: &mut PooledBlock) -> Replaced<K> {
         let old_sum = self.table.sum(at);

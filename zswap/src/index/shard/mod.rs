@@ -34,8 +34,8 @@ pub(crate) type Item<K> = (K, Value);
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Shard<K> {
-    // In the order of use: a load that hits needs the lock before this, and what fits its cache
-    // line.
+    // In the order of use: a load that hits needs the lock, which comes before this, and the fields
+    // on its cache line.
     pub(crate) table: Table<K>,
     pools: PoolRefs,
     /// The hash that a load, peek or take looked up last. In the line of the hits, which they
@@ -51,7 +51,7 @@ pub(crate) struct Shard<K> {
     /// Position of the clock's hand: see [`clock`](crate::index::clock).
     pub(crate) hand: Position,
     pub(crate) odd_turn: bool,
-    /// In this turn the hand has passed an entry that it may take.
+    /// Whether the hand has passed an entry in this turn that it may take.
     pub(crate) passed_evictable: bool,
 }
 
@@ -79,14 +79,14 @@ impl<K> Shard<K> {
         }
     }
 
-    /// Returns the bytes on the heap: of the table, of the lists of pools and values, and of what
-    /// says where the blocks of values are.
+    /// Returns the bytes on the heap: of the table, of the lists of pools and values, and of the
+    /// lists of the values' blocks.
     #[inline]
     pub(crate) fn bytes(&self) -> usize {
         self.table.bytes() + self.list_bytes
     }
 
-    /// Counts entries in pools, by pool; blocks of large values among them.
+    /// Counts entries in pools, by pool, including blocks of large values.
     pub(crate) fn entries_by_pool(&self, mut add: impl FnMut(PoolId, usize)) {
         self.pools.entries().for_each(|(pool, entries)| add(pool, entries));
         self.values.blocks().iter().for_each(|&(pool, blocks)| add(pool, blocks));
@@ -154,7 +154,7 @@ impl<K: Eq> Shard<K> {
                     let unfindable = self.table.get(at).is_some_and(|(key, _)| !equals_itself(key));
                     let full = items.len() == items.capacity();
                     match (unfindable && !full).then(|| self.remove_at(at)).flatten() {
-                        // The entries behind it may have moved to this bucket.
+                        // The entries that follow it may have moved to this bucket.
                         Some(item) => {
                             items.push(item);
                             Some(found)
@@ -178,9 +178,9 @@ impl<K: Eq> Shard<K> {
         self.found(at)
     }
 
-    /// Finds `key` for a load, peek or take: counted, and for a load as a use.
+    /// Finds `key` for a load, peek or take. Counts the look-up, and for a load also a use.
     ///
-    /// An entry that `admit` declines counts as none.
+    /// An entry that `admit` declines counts as missing.
     #[inline]
     pub(crate) fn look_up<Q>(
         &mut self,
@@ -204,8 +204,8 @@ impl<K: Eq> Shard<K> {
         }
     }
 
-    /// Returns whether hashes are looked up in their order: before `hash` the one before it. Now it
-    /// is `hash`.
+    /// Returns whether hashes are looked up in order, which means that the last one was the one
+    /// before `hash`. Remembers `hash` as the last one.
     #[inline]
     pub(crate) fn is_sequential(&mut self, hash: u64) -> bool {
         std::mem::replace(&mut self.last_hash, hash) == hash.wrapping_sub(1)
@@ -231,7 +231,7 @@ impl<K: Eq> Shard<K> {
         }
     }
 
-    /// Takes the item of `key` out, if it is one that is `wanted`.
+    /// Takes the item of `key` out, if `wanted` returns true for it.
     #[inline]
     pub(crate) fn remove_if<Q>(
         &mut self,

@@ -13,10 +13,10 @@ use crate::value::{Value, ValueId};
 const ENTRIES: usize = 128;
 const BUCKETS: usize = 128;
 
-/// The state of an entry, as the clock of a pool for cold blocks finds it.
+/// The state of an entry, as the clock of the cold pool finds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Temperature {
-    /// Used so often since the last turn.
+    /// Used, this many times since the last turn.
     Used(u32),
     /// Not used, but for less than two turns, or to be kept.
     Unused,
@@ -33,7 +33,7 @@ pub(crate) struct Exchanged {
 }
 
 impl<K> Shard<K> {
-    /// Blocks in pools for which `counts` returns true, those of large values included.
+    /// Counts the blocks in pools for which `counts` returns true, including those of large values.
     pub(crate) fn blocks_in(&self, counts: impl Fn(PoolId) -> bool) -> usize {
         let mut blocks = 0;
         self.entries_by_pool(|pool, entries| blocks += if counts(pool) { entries } else { 0 });
@@ -41,8 +41,8 @@ impl<K> Shard<K> {
     }
 
     /// Calls `visit` with one entry after the other from `from` on: its key, heat and value.
-    /// Returns where to go on: at the entry for which `visit` returned false, behind a bounded
-    /// number of entries, or `None` at the end of the shard.
+    /// Returns where to continue: at the entry for which `visit` returned false, or after a bounded
+    /// number of entries; `None` at the end of the shard.
     pub(crate) fn walk(
         &self,
         from: Position,
@@ -65,8 +65,8 @@ impl<K> Shard<K> {
     }
 
     /// Cools one entry after the other from `from` on, and calls `visit` with its key, its
-    /// temperature and its value. Returns where to go on: behind the entry for which `visit`
-    /// returned false, behind a bounded number of entries, or `None` at the end of the shard.
+    /// temperature and its value. Returns where to continue: after the entry for which `visit`
+    /// returned false, or after a bounded number of entries; `None` at the end of the shard.
     pub(crate) fn cool(
         &mut self,
         from: Position,
@@ -144,7 +144,7 @@ impl<K: Eq> Shard<K> {
 }
 
 impl<K: Eq> Shard<K> {
-    /// Keeps the value that `seen` names where it is, until it is used.
+    /// Marks the value that `seen` names to stay where it is until it is used.
     pub(crate) fn keep_idle(&mut self, hash: u64, key: &K, seen: ValueId) {
         if let Some(at) = self.bucket_of_seen(hash, key, seen)
             && let Some((_, entry)) = self.table.get_mut(at)

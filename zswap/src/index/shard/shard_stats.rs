@@ -100,7 +100,7 @@ impl ShardStats {
         }
     }
 
-    /// Takes back what [`count_hit`](Self::count_hit) counted under the same lock.
+    /// Reverts what [`count_hit`](Self::count_hit) counted under the same lock.
     pub(crate) fn uncount_hit(&mut self, access: Access) {
         match access {
             Access::Load => self.load_hits -= 1,
@@ -118,7 +118,7 @@ impl ShardStats {
         }
     }
 
-    /// Nothing is stored any more.
+    /// Resets the figures about stored values, after all were removed.
     pub(super) fn reset_stored(&mut self) {
         (self.compressed, self.raw, self.same, self.large) = (0, 0, 0, 0);
         (self.payload, self.stored_bytes) = (0, 0);

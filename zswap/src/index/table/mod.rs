@@ -14,10 +14,10 @@
 //! A table that has become sparse shrinks again a segment at a time: see [`tidy`](Table::tidy).
 //!
 //! Equal hashes cannot be split. Entries that are too far from home for their segment go to a
-//! *stash*, a plain list. Keys of one hash are compared one by one, here or there.
+//! *stash*, a plain list. In both places, keys of one hash are compared one by one.
 //!
 //! Keys' `Eq` runs while nothing is being changed; their `Hash` runs when segments are rebuilt, and
-//! before the first entry moves. If either panics, nothing happened.
+//! before the first entry moves. If either panics, nothing has changed.
 
 mod resize;
 mod segment;
@@ -41,7 +41,7 @@ const SEGMENT_BYTES: usize = 32 << 10;
 /// Segments of large keys have at least this many buckets before they split.
 const SEGMENT_BUCKETS: usize = 64;
 
-/// An open table.
+/// The table of a shard.
 #[derive(Debug)]
 pub(crate) struct Table<K> {
     /// Segment 0: the only one of a small table.
@@ -74,8 +74,8 @@ pub(crate) struct BucketId {
 /// The number that stands for the stash.
 const STASH: u32 = u32::MAX;
 
-/// A place in the order of hashes, where a walk over all entries goes on: the stash first, then one
-/// segment after the other.
+/// A place in the order of hashes, from which a walk over all entries continues: the stash first,
+/// then one segment after the other.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Position {
     stashed: usize,
@@ -92,13 +92,13 @@ impl Position {
         self.hash
     }
 
-    /// Position behind the stash, at this hash.
+    /// Returns the position of this hash, after the stash.
     pub(crate) fn of(hash: u64) -> Position {
         Position { stashed: usize::MAX, hash }
     }
 }
 
-/// Why there is no place for one more.
+/// The reason why there is no place for another entry.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NoRoom;
 
@@ -192,7 +192,7 @@ impl<K> Table<K> {
         }
     }
 
-    /// Finds the key of this hash for which `is` returns true.
+    /// Finds the key with this hash for which `is` returns true.
     #[inline]
     pub(crate) fn find(&self, hash: u64, mut is: impl FnMut(&K) -> bool) -> Option<BucketId> {
         let segment = self.number(hash);

@@ -3,10 +3,11 @@
 use super::segment::{KeyedEntry, Range, Segment, enough};
 use super::{NoRoom, SEGMENT_BUCKETS, SEGMENT_BYTES, Table};
 
-/// Entries of a directory that a table may always have. Hashes in order need it as fine in one
-/// range as it will be in all.
+/// Entries of a directory that a table may always have. Hashes in order need a directory that is as
+/// fine in one range as it will be in all.
 const DIRECTORY: usize = 1024;
-/// Further ones for each segment. Hashes that crowd would make the directory finer without end.
+/// Further entries for each segment. Without this bound, hashes that crowd would make the directory
+/// ever finer.
 const DIRECTORY_PER_SEGMENT: usize = 32;
 
 /// The bits of a hash that a directory can be indexed with: its numbers have 16 bits, and it is
@@ -36,7 +37,7 @@ impl<K> Table<K> {
         let segment = self.segment(self.number(hash));
         let (has_room, buckets, next) =
             (segment.has_room(), segment.buckets(), segment.next_buckets());
-        // A segment that is strained but not full can do without.
+        // A segment that is strained but not full can do without more buckets.
         let result = if has_room && segment.is_thin() {
             Ok(())
         } else if buckets < max_buckets::<K>() {
@@ -150,7 +151,7 @@ impl<K> Table<K> {
 
     /// Puts items, whose hashes these are, into segments that are empty and were found to fit them.
     /// One that does not fit after all goes to the stash; if there is no memory for that either, it
-    /// is lost, and counted so.
+    /// is lost, and counted as lost.
     pub(super) fn refill(
         &mut self,
         items: impl Iterator<Item = (KeyedEntry<K>, u32)>,
@@ -275,7 +276,7 @@ impl<K> Table<K> {
         let segment = self.segment(self.number(hash));
         let range = segment.range();
         if merged {
-            // Once more: it may merge again.
+            // Visit it once more, because it may merge again.
             self.tidied = range.start;
             return true;
         }

@@ -16,8 +16,8 @@
 //! [full](LOAD), and little of it is unused whatever its size.
 //!
 //! The lowest bits of a hash are not scaled to the array but added: hashes that differ in them
-//! alone are [neighbours](NEIGHBOURS) at home. Random hashes do not notice. Hashes that are numbers
-//! find together what is used together (`docs/decisions/0023-neighbours.md`).
+//! alone are [neighbours](NEIGHBOURS) at home. Random hashes do not notice. If hashes are numbers,
+//! what is used together lies together (`docs/decisions/0023-neighbours.md`).
 
 use zpool_core::internal::FrameTable;
 use zpool_core::internal::prefetch;
@@ -44,7 +44,7 @@ const _: () = assert!(STEP >= NEIGHBOURS as usize, "neighbours wrap around the e
 /// Number of inserts over which their cost is averaged.
 const STRAIN_WINDOW: u32 = 32;
 /// A segment is strained if an insert costs more than this on average: one per bucket moved, or
-/// five per bucket passed. Random hashes, also in groups of neighbours, stay far below it in a full
+/// five per bucket passed. Random hashes, even in groups of neighbours, stay far below it in a full
 /// segment. Hashes in order, which crowd together, do not.
 const STRAINED: u32 = 512;
 const PASSED: usize = 5;
@@ -58,9 +58,10 @@ pub(crate) struct Segment<K> {
     depth: u32,
     /// Average cost of the latest inserts, times the window.
     strain: u32,
-    /// It has more buckets than its entries need, because they came in the order of their hashes.
+    /// Whether it has more buckets than its entries need, because they came in the order of their
+    /// hashes.
     enlarged: bool,
-    /// More buckets would not bring an entry of a crowd within reach of its home.
+    /// Whether more buckets would not bring an entry of a crowd within reach of its home.
     stuck: bool,
     /// The lowest hash of the range.
     start: u64,
@@ -108,7 +109,7 @@ impl Range {
     }
 }
 
-/// Buckets that `len` entries need, with a little room.
+/// Returns the number of buckets that `len` entries need, with a little room.
 pub(crate) fn enough(len: usize) -> usize {
     if len == 0 { 0 } else { len * LOAD_OF / LOAD + STEP }
 }
@@ -243,24 +244,26 @@ impl<K> Segment<K> {
         (self.strain / STRAIN_WINDOW) as usize
     }
 
-    /// Takes entries as long as there are buckets, and does not grow, until one is removed.
+    /// Makes the segment take entries as long as there are buckets, and not grow, until one is
+    /// removed.
     pub(crate) fn get_stuck(&mut self) {
         self.stuck = true;
     }
 
-    /// Forgets what the latest inserts cost: something was done about it.
+    /// Forgets what the latest inserts cost, after something was done about it.
     pub(crate) fn relax(&mut self) {
         self.strain = 0;
     }
 
-    /// Buckets after the next step of growth: 1/8 more, or half as much again for a strained
-    /// segment that is not full.
+    /// Returns the number of buckets after the next step of growth: 1/8 more, or half as many again
+    /// for a strained segment that is not full.
     pub(crate) fn next_buckets(&self) -> usize {
         let buckets = self.buckets.len();
         buckets + if self.has_room() { buckets / 2 } else { STEP.max(buckets / 8) }
     }
 
-    /// Returns the bucket where the hand of a clock goes on at `position`, a hash in the range.
+    /// Returns the bucket from which the hand of a clock continues at `position`, a hash in the
+    /// range.
     pub(crate) fn bucket_at(&self, position: u64) -> usize {
         self.range().share(position, self.buckets.len())
     }
@@ -347,7 +350,7 @@ impl<K> Segment<K> {
             return Err(item);
         }
         let (start, distance) = self.place_of(hash);
-        // All from there to the next empty bucket move on by one.
+        // All entries from there to the next empty bucket move on by one.
         let (mut end, mut moved) = (start, 0);
         let mut farthest = distance;
         while let Some((_, entry)) = &self.buckets[end] {
@@ -388,7 +391,7 @@ impl<K> Segment<K> {
         if home >= run.end {
             *run = home..home;
         }
-        // The numbers of a run that goes around the end go on there.
+        // The numbers of a run that wraps around the end continue there.
         let mut at = run.end;
         let in_order =
             home >= run.start && at - home < EntryState::MAX_DISTANCE.min(self.buckets.len());

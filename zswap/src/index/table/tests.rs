@@ -37,7 +37,8 @@ fn delete(table: &mut Table<u64>, key: u64, hash: &impl Fn(&u64) -> u64) {
     assert_eq!(table.remove(at).unwrap().0, key);
 }
 
-/// Every key is found where it is, the directory and the counts say what the segments do.
+/// Checks that every key is found where it is, and that the directory and the counts match the
+/// segments.
 fn check(table: &Table<u64>, hash: &impl Fn(&u64) -> u64) {
     for (key, _) in table.iter() {
         let at = table.find(hash(key), |k| k == key).expect("a key that is there");
@@ -58,7 +59,7 @@ fn check(table: &Table<u64>, hash: &impl Fn(&u64) -> u64) {
     }
 }
 
-/// The entries that the hand of a clock visits in one turn.
+/// Returns the entries that the hand of a clock visits in one turn.
 fn walk(table: &Table<u64>) -> Vec<u64> {
     let (mut keys, mut position) = (Vec::new(), Position::default());
     loop {
@@ -174,7 +175,7 @@ fn keys_in_table_order_are_spread() {
     }
 }
 
-/// A table that grew by keys in no order has little of its memory unused.
+/// A table that grew by keys in random order has little unused memory.
 #[test]
 fn growing_table_is_nearly_full() {
     let mut table = Table::new(false);
@@ -230,7 +231,8 @@ fn crowded_hashes_cost_bounded_memory() {
     );
 }
 
-/// A table whose entries were removed becomes small by itself, while others come and go.
+/// A table whose entries were removed becomes small by itself, while others are inserted and
+/// removed.
 #[test]
 fn sparse_table_shrinks_by_itself() {
     let mut table = Table::new(true);
