@@ -120,7 +120,7 @@ pub enum FaultyCalls {
 pub enum BackingFault {
     /// Fails, and changes nothing.
     Failed,
-    /// Says that there is no room, and changes nothing.
+    /// Reports that there is no room, and changes nothing.
     Full,
     /// Does the first half, and fails: a write ends without room, a read is short and leaves
     /// garbage in the rest, a discard is as [`Failed`](Self::Failed).

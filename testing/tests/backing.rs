@@ -62,7 +62,7 @@ fn flipped_bit_is_one_bit() {
     assert_eq!([ones(read(&store).unwrap()), ones(read(&store).unwrap())], [1, 1]);
 }
 
-/// What is gone stays gone until it is written, whether a read or a write lost it.
+/// A lost segment stays gone until it is written, whether a read or a write lost it.
 #[test]
 fn gone_segments_stay_gone() {
     let store = faulty();

@@ -104,7 +104,7 @@ pub trait BackingStore: Send + Sync + Debug {
         into: &mut [u8],
     ) -> Result<(), BackingError>;
 
-    /// Gives up the contents of `segment`.
+    /// Discards the contents of `segment`.
     ///
     /// # Errors
     ///
