@@ -111,11 +111,12 @@
 //! is evicted; `moving/relocate.rs` is the way of an entry from one pool to another.
 //! `ops/conditional.rs` has the operations that look at stored keys, on which the crate zswap-cache
 //! rests: a cache with expiry, single flight and versions. The folders are layers, lowest first:
-//! `value`, `stats`, `index`, `limit`, `store`, `pressure`, `ops`, `moving`, `batches`.
+//! `value`, `stats`, `backing`, `index`, `limit`, `store`, `pressure`, `ops`, `moving`, `batches`.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod backing;
 mod build_error;
 pub mod docs;
 mod hasher;
@@ -170,6 +171,18 @@ pub mod drain {
     pub use crate::stats::drain_report::{DrainBudget, DrainEnd, DrainProgress, DrainReport};
     pub use crate::store::cold_state::DEFAULT_COLD_TURN;
     pub use crate::store::drain_state::DrainPolicy;
+}
+
+/// The tier below memory: for blocks that a store at its limit has no room for. See
+/// [`StoreBuilder::tier`].
+pub mod tier {
+    pub use zpool_core::backing::{
+        AlignedBytes, BackingError, BackingProperties, BackingStore, SegmentNumber,
+    };
+
+    pub use crate::backing::TierPolicy;
+    pub use crate::ops::ticket::{LoadOrTicket, Residence, Ticket};
+    pub use crate::stats::{LostBlocks, TierStats};
 }
 
 /// Traits and types for allocators, compressors, executors and page sources of your own.

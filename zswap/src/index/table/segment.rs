@@ -293,6 +293,29 @@ impl<K> Segment<K> {
         None
     }
 
+    /// Returns the bucket of an entry of this hash for which `is` returns true. Entries of other
+    /// hashes may have the same home, so `is` sees some of these.
+    pub(crate) fn find_at(&self, hash: u64, mut is: impl FnMut(usize) -> bool) -> Option<usize> {
+        let buckets = &self.buckets[..];
+        if buckets.is_empty() {
+            return None;
+        }
+        let mut at = self.home(hash);
+        let mut distance = 0;
+        while let Some((_, entry)) = &buckets[at] {
+            let theirs = entry.state().distance();
+            if theirs == distance && is(at) {
+                return Some(at);
+            }
+            if theirs < distance {
+                return None;
+            }
+            distance += 1;
+            at = if at + 1 == buckets.len() { 0 } else { at + 1 };
+        }
+        None
+    }
+
     /// Prefetches the buckets where a hash is looked for.
     #[inline]
     pub(crate) fn prefetch(&self, hash: u64) {
