@@ -121,6 +121,7 @@ pub mod docs;
 mod hasher;
 mod index;
 mod limit;
+mod media;
 pub mod stats;
 mod value;
 
@@ -172,9 +173,25 @@ pub mod drain {
     pub use crate::store::drain_state::DrainPolicy;
 }
 
-/// Traits and types for allocators, compressors, executors and page sources of your own.
+/// Media for a tier below memory: a temporary file, and encryption above any
+/// [`BackingStore`](zpool_core::backing::BackingStore).
+pub mod tier {
+    #[cfg(unix)]
+    pub use crate::media::file::{
+        DEFAULT_SEGMENT_BYTES, FileTier, FileTierBuilder, FileTierError, PageCache,
+    };
+    pub use crate::media::seal::{Seal, SealError, SealNonce};
+    pub use crate::media::sealed::{SealedStore, SealedStoreError};
+}
+
+/// Traits and types for allocators, compressors, executors, page sources and backing stores of your
+/// own.
 pub mod plugin {
     pub use zpool_core;
+    pub use zpool_core::backing::{
+        AlignedBytes, AllocationRefused, BackingError, BackingProperties, BackingStore,
+        PropertiesError, SegmentNumber,
+    };
     pub use zpool_core::compress::{
         CodecError, CodecProperties, Compressed, CompressionContext, Compressor, CompressorDriver,
         DecompressionContext,
