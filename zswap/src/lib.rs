@@ -122,6 +122,7 @@ pub mod docs;
 mod hasher;
 mod index;
 mod limit;
+mod media;
 pub mod stats;
 mod value;
 
@@ -173,21 +174,29 @@ pub mod drain {
     pub use crate::store::drain_state::DrainPolicy;
 }
 
-/// The tier below memory: for blocks that a store at its limit has no room for. See
-/// [`StoreBuilder::tier`].
+/// The tier below memory, for blocks that a store at its limit has no room for (see
+/// [`StoreBuilder::tier`]), and media for it: a temporary file, and encryption above any
+/// [`BackingStore`](zpool_core::backing::BackingStore).
 pub mod tier {
-    pub use zpool_core::backing::{
-        AlignedBytes, BackingError, BackingProperties, BackingStore, SegmentNumber,
-    };
-
     pub use crate::backing::TierPolicy;
+    #[cfg(unix)]
+    pub use crate::media::file::{
+        DEFAULT_SEGMENT_BYTES, FileTier, FileTierBuilder, FileTierError, PageCache,
+    };
+    pub use crate::media::seal::{Seal, SealError, SealNonce};
+    pub use crate::media::sealed::{SealedStore, SealedStoreError};
     pub use crate::ops::ticket::{LoadOrTicket, Residence, Ticket};
     pub use crate::stats::{LostBlocks, TierStats};
 }
 
-/// Traits and types for allocators, compressors, executors and page sources of your own.
+/// Traits and types for allocators, compressors, executors, page sources and backing stores of your
+/// own.
 pub mod plugin {
     pub use zpool_core;
+    pub use zpool_core::backing::{
+        AlignedBytes, AllocationRefused, BackingError, BackingProperties, BackingStore,
+        PropertiesError, SegmentNumber,
+    };
     pub use zpool_core::compress::{
         CodecError, CodecProperties, Compressed, CompressionContext, Compressor, CompressorDriver,
         DecompressionContext,

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use common::{Look, block, builder, spec, stamped, unstamp};
 use zpool_testing::backing::MemoryBacking;
-use zswap::plugin::{Manual, NoBlock};
-use zswap::tier::{BackingProperties, LoadOrTicket, Residence, TierPolicy};
+use zswap::plugin::{BackingProperties, Manual, NoBlock};
+use zswap::tier::{LoadOrTicket, Residence, TierPolicy};
 use zswap::{AtLimit, BuildError, Error, Store, StoreBuilder};
 
 const MIB: usize = 1 << 20;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use common::{Look, block, builder, spec};
 use zpool_testing::backing::{BackingCall, BackingFault, FaultyBacking, FaultyCalls};
-use zswap::plugin::Manual;
-use zswap::tier::{BackingProperties, Residence, SegmentNumber, TierPolicy, TierStats};
+use zswap::plugin::{BackingProperties, Manual, SegmentNumber};
+use zswap::tier::{Residence, TierPolicy, TierStats};
 use zswap::{AtLimit, Error, Store};
 
 const MIB: usize = 1 << 20;

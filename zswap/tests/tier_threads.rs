@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use common::{Look, TestRng, block, builder, spec, stamped, unstamp};
 use zpool_testing::backing::{BackingCall, BackingFault, FaultyBacking, FaultyCalls};
 use zswap::drain::DrainBudget;
-use zswap::tier::{BackingProperties, LoadOrTicket, TierPolicy};
+use zswap::plugin::BackingProperties;
+use zswap::tier::{LoadOrTicket, TierPolicy};
 use zswap::{AtLimit, Error, Store};
 
 const THREADS: u64 = 3;

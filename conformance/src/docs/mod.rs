@@ -4,7 +4,7 @@
 //!   source.
 //! - [`a_compressor`]: deflate, from a library.
 //! - [`an_executor`]: a foreign thread pool.
-//! - A backing store is shown where its suite is: [`backing_store_suite!`](crate::backing_store_suite).
+//! - [`backing_store_suite!`](crate::backing_store_suite) shows a whole backing store.
 //!
 //! All code shown is compiled, run, and passes its suite. The listings are the files in
 //! `tests/tutorial` of this crate and in `examples` of zpool-manager. These modules contain nothing

@@ -99,45 +99,17 @@ where
     /// [`StoreStats::tier`](crate::StoreStats::tier).
     ///
     /// ```
-    /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
-    /// # use std::sync::Mutex;
-    /// # use zswap::tier::{BackingError, SegmentNumber};
-    /// # #[derive(Debug)]
-    /// # struct Memory(Mutex<Vec<Vec<u8>>>);
-    /// # impl Memory {
-    /// #     fn new(segments: usize) -> Memory { Memory(Mutex::new(vec![vec![]; segments])) }
-    /// # }
-    /// # impl zswap::tier::BackingStore for Memory {
-    /// #     fn properties(&self) -> zswap::tier::BackingProperties {
-    /// #         let segments = self.0.lock().unwrap().len() as u32;
-    /// #         zswap::tier::BackingProperties::new(256 << 10, segments).unwrap()
-    /// #     }
-    /// #     fn write(&self, at: SegmentNumber, bytes: &[u8]) -> Result<(), BackingError> {
-    /// #         self.0.lock().unwrap()[at.get() as usize] = bytes.to_vec();
-    /// #         Ok(())
-    /// #     }
-    /// #     fn read(
-    /// #         &self, at: SegmentNumber, offset: usize, into: &mut [u8],
-    /// #     ) -> Result<(), BackingError> {
-    /// #         let all = self.0.lock().unwrap();
-    /// #         let bytes = all[at.get() as usize].get(offset..offset + into.len());
-    /// #         into.copy_from_slice(bytes.ok_or(BackingError::Gone)?);
-    /// #         Ok(())
-    /// #     }
-    /// #     fn discard(&self, at: SegmentNumber) -> Result<(), BackingError> {
-    /// #         self.0.lock().unwrap()[at.get() as usize].clear();
-    /// #         Ok(())
-    /// #     }
-    /// # }
+    /// # #[cfg(all(unix, feature = "zsmalloc", feature = "lz4"))] {
     /// # let page = |n: u64| (n * 600..n * 600 + 600).map(|n| n.to_string()).collect::<String>();
     /// use std::sync::Arc;
+    /// use zswap::tier::FileTier;
     /// use zswap::{AtLimit, Store};
     ///
-    /// // `Memory` stands for a file here. It has 64 segments of 256 KiB.
+    /// let file = FileTier::builder(std::env::temp_dir(), 16 << 20).segment_bytes(256 << 10);
     /// let store = Store::builder()
     ///     .limit_bytes(2 << 20)
     ///     .at_limit(AtLimit::Evict)
-    ///     .tier(Arc::new(Memory::new(64)))
+    ///     .tier(Arc::new(file.build()?))
     ///     .build()?;
     /// for key in 0..1000 {
     ///     store.store(key, page(key))?;
