@@ -106,9 +106,10 @@
 //!
 //! [`docs`] is the guide, in chapters. [`Store`] and [`StoreBuilder`] are the reference, and
 //! [`manager::PoolManager`] for the pools. The examples are `slow_file`, `json_cache`,
-//! `tokio_server` and `metrics_export`. In the source, `ops/store.rs` and `ops/load.rs` are the two
-//! ways through the store; `index/table/` and `index/clock.rs` show what an entry costs and when it
-//! is evicted; `moving/relocate.rs` is the way of an entry from one pool to another.
+//! `tokio_server`, `tier_tokio` and `metrics_export`. In the source, `ops/store.rs` and
+//! `ops/load.rs` are the two ways through the store; `index/table/` and `index/clock.rs` show what
+//! an entry costs and when it is evicted; `moving/relocate.rs` is the way of an entry from one pool
+//! to another, and `pressure/writeback/` that to the tier.
 //! `ops/conditional.rs` has the operations that look at stored keys, on which the crate zswap-cache
 //! rests: a cache with expiry, single flight and versions. The folders are layers, lowest first:
 //! `value`, `stats`, `backing`, `index`, `limit`, `store`, `pressure`, `ops`, `moving`, `batches`.
@@ -185,7 +186,7 @@ pub mod tier {
     };
     pub use crate::media::seal::{Seal, SealError, SealNonce};
     pub use crate::media::sealed::{SealedStore, SealedStoreError};
-    pub use crate::ops::ticket::{LoadOrTicket, Residence, Ticket};
+    pub use crate::ops::ticket::{LoadOrTicket, LoadTicket, Residence};
     pub use crate::stats::{LostBlocks, TierStats};
 }
 

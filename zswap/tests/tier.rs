@@ -179,7 +179,7 @@ fn refusing_tier_compacts_and_loses_nothing() {
 /// write. A changed block does not.
 #[test]
 fn second_load_readmits_and_keeps_a_clean_copy() {
-    let store = tiered(4 * MIB, 256).build().unwrap();
+    let store = tiered(4 * MIB, 512).build().unwrap();
     for key in 0..1_500 {
         store.store(key, block(key, 4096, Look::Noise)).unwrap();
     }
@@ -199,7 +199,8 @@ fn second_load_readmits_and_keeps_a_clean_copy() {
     for key in &backed[..50] {
         store.store(*key, block(key + 1_000_000, 4096, Look::Noise)).unwrap();
     }
-    for key in 10_000..14_000 {
+    // The hand has to pass three times, which takes about twice as many blocks as fit each.
+    for key in 10_000..20_000 {
         store.store(key, block(key, 4096, Look::Noise)).unwrap();
     }
     let tier = store.stats().tier.unwrap();
@@ -337,7 +338,7 @@ fn retired_pool_goes_and_its_codec_stays() {
     assert_eq!(tier.codecs, 0, "raw blocks need none");
 }
 
-/// What cannot be a tier is refused by name.
+/// A tier that cannot be is refused by name.
 #[test]
 fn impossible_tiers_are_refused() {
     let tier = |segments| builder().spec(spec("zsmalloc+lz4")).tier(memory(segments));

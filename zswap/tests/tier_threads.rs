@@ -259,7 +259,7 @@ fn storm_with_dropped_segments() {
     assert!(missed > 0, "{}", store.stats());
 }
 
-/// The same with faults of every kind, until the tier may be off.
+/// With faults of every kind on top, none is wrong either.
 #[test]
 fn storm_with_faults() {
     let (store, missed) = storm(AtLimit::Evict, 40, true);

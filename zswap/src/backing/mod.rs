@@ -9,8 +9,8 @@
 //!   read       one record
 //! ```
 //!
-//! An entry names a record by its [place](crate::value::tier_place). Nothing here knows of pools' objects or of the index: `pressure/writeback` moves blocks out, and
-//! `ops/backed` reads them.
+//! An entry names a record by its [place](crate::value::tier_place). Nothing here knows of objects
+//! in pools or of the index: `pressure/writeback` moves blocks out, and `ops/backed` reads them.
 
 pub(crate) mod clean;
 pub(crate) mod codecs;
@@ -45,7 +45,7 @@ pub(crate) const MAX_SEGMENTS: u32 = 1 << 24;
 /// The fewest: one that is written, and one to be dropped for it.
 pub(crate) const MIN_SEGMENTS: u32 = 2;
 
-/// What a full tier does.
+/// Policy of a full tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum TierPolicy {

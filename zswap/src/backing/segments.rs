@@ -1,8 +1,8 @@
 //! The segments of a tier: which are free, what they hold, and in which order they were written.
 //!
 //! ```text
-//!   id of a segment   | generation | number of its slot |     a new one each time the slot is reused
-//!   word of a slot    | id: 32 bits | live units: 32 bits |   changed by compare-exchange
+//!   id of a segment   | generation | number of its slot |   a new one with each reuse of the slot
+//!   word of a slot    | id: 32 bits | live units: 32 bits |  changed by compare-exchange
 //! ```
 //!
 //! A place in the tier names its segment by id. When a segment is dropped, its slot gets the next
@@ -141,7 +141,7 @@ impl TierSegments {
         word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, changed).is_ok()
     }
 
-    /// Gives the slot its next id: from now on all places in it are misses.
+    /// Moves the slot on to its next id: from now on all places in it are misses.
     pub(crate) fn retire(&self, number: SegmentNumber) {
         let word = &self.slot(number).word;
         let next = self.id(number).wrapping_add(1u32.checked_shl(self.slot_bits).unwrap_or(0));

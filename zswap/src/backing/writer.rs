@@ -13,7 +13,7 @@ use crate::backing::record::{
 };
 use crate::backing::segments::SegmentOrder;
 
-/// What the one writer of a tier has.
+/// State and memory of the one writer of a tier.
 #[derive(Debug)]
 pub(crate) struct TierWriter {
     pub(crate) order: SegmentOrder,

@@ -13,7 +13,7 @@ use crate::index::table::BucketId;
 use crate::value::tier_place::TierPlace;
 use crate::value::{Value, ValueId};
 
-/// What becomes of a cold entry under the hand.
+/// Fate of a cold entry under the hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnCold {
     /// It is taken out of the index.

@@ -8,7 +8,7 @@ use crate::index::shard::ValueRef;
 use crate::store::Store;
 use crate::value::error::Error;
 
-/// Where the block of a key is.
+/// Place where the block of a key is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Residence {
@@ -25,7 +25,7 @@ pub enum LoadOrTicket<K, S = RandomState> {
     /// The buffer holds a block of this length.
     Loaded(usize),
     /// The block is in the tier.
-    Ticket(Ticket<K, S>),
+    Ticket(LoadTicket<K, S>),
     /// There is nothing under the key.
     Nothing,
 }
@@ -35,12 +35,12 @@ pub enum LoadOrTicket<K, S = RandomState> {
 /// It keeps the store, and nothing of the block: if that is replaced or removed meanwhile, the
 /// ticket reads what there is then.
 #[must_use = "a ticket does nothing until it is read"]
-pub struct Ticket<K, S = RandomState> {
+pub struct LoadTicket<K, S = RandomState> {
     store: Store<K, S>,
     key: K,
 }
 
-impl<K: Hash + Eq, S: BuildHasher> Ticket<K, S> {
+impl<K: Hash + Eq, S: BuildHasher> LoadTicket<K, S> {
     /// Loads what is stored under the key now: see [`Store::load`].
     ///
     /// # Errors
@@ -56,9 +56,9 @@ impl<K: Hash + Eq, S: BuildHasher> Ticket<K, S> {
     }
 }
 
-impl<K, S> fmt::Debug for Ticket<K, S> {
+impl<K, S> fmt::Debug for LoadTicket<K, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ticket").finish_non_exhaustive()
+        f.debug_struct("LoadTicket").finish_non_exhaustive()
     }
 }
 
@@ -108,7 +108,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     where
         K: Clone,
     {
-        LoadOrTicket::Ticket(Ticket { store: self.clone(), key: key.clone() })
+        LoadOrTicket::Ticket(LoadTicket { store: self.clone(), key: key.clone() })
     }
 
     /// Returns where the block of `key` is, or `None` if there is nothing. Not counted as a load.

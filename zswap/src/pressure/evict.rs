@@ -266,8 +266,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             .is_ok_and(|held| held.saturating_add(bytes) <= max)
     }
 
-    /// Writes a segment of cold blocks to the tier, or evicts blocks that cost `step` bytes. Returns
-    /// what they cost: 0 when there are none.
+    /// Writes a segment of cold blocks to the tier, or evicts blocks that cost `step` bytes.
+    /// Returns what they cost: 0 when there are none.
     fn relieve_step(&self, step: usize) -> usize {
         match self.write_segment(PATIENCE) {
             Writeback::Freed(freed) => freed,

@@ -33,8 +33,8 @@ impl<K, S> Store<K, S> {
             }
     }
 
-    /// Returns the cost of a value without its bucket in the index: what leaves memory if it goes to
-    /// the tier.
+    /// Returns the cost of a value without its bucket in the index: what leaves memory if it goes
+    /// to the tier.
     pub(crate) fn memory_cost(&self, stored: &Value) -> usize {
         self.cost(stored) - Index::<K>::entry_bytes()
     }

@@ -49,7 +49,7 @@ impl CodecNumber {
     }
 }
 
-/// Where a record is, and what it takes to decode it. Its segment may be gone.
+/// Place of a record, and what it takes to decode it. Its segment may be gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TierPlace([u8; 12]);
 

@@ -20,7 +20,7 @@ pub(crate) struct StagedBlock<'p> {
     /// The identity of the value, unique as long as the object is pinned.
     pub(crate) seen: ValueId,
     pub(crate) object: PinnedObject<'p>,
-    /// Where its record will be.
+    /// The place of its record.
     pub(crate) place: PlaceParts,
 }
 

@@ -1,11 +1,11 @@
 //! Writing cold blocks to the tier: one segment, in a storing thread at the limit or in a job.
 //!
 //! ```text
-//!   stage      the clock's hand: cold? ─► pin ─► copy into the segment        [under a shard's lock:
-//!              records that have to move first: `carry`                        choose and pin only]
+//!   carry      records of a leaving segment that are written again
+//!   stage      under a shard's lock: the clock's hand: cold? pin ─► unlock ─► copy it
 //!   write      one call of the backing store, under no lock; if it fails, nothing has changed
-//!   exchange   each entry that is still the one seen: for its record          [under its shard's lock]
-//!              ─► unpin ─► free the object
+//!   exchange   under its shard's lock: each entry that is still the one seen, for its record
+//!              ─► unlock ─► unpin ─► free the object
 //!   drop       the segment whose records were carried, and whose others are evicted
 //! ```
 //!
@@ -34,6 +34,7 @@ use self::carry::Leaving;
 use crate::backing::Tier;
 use crate::backing::record::DirectoryItem;
 use crate::backing::writer::{Borrowed, StagedSegment, TierWriter};
+use crate::limit::eviction_scope::EvictionScope;
 use crate::store::Store;
 use crate::value::source_pools::SourcePools;
 use crate::value::tier_place::TierPlace;
@@ -44,7 +45,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 /// Outcome of an attempt to write a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Writeback {
-    /// Entries that cost so many bytes have left memory, also by another thread that was waited for.
+    /// Entries that cost so many bytes have left memory. 1 if another thread was waited for.
     Freed(usize),
     /// Another thread writes.
     Busy,
@@ -65,7 +66,27 @@ struct WritebackBatch<'b, 'p> {
     freed: usize,
 }
 
+/// # The tier below memory
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
+    /// Writes one segment of cold blocks to the [tier](crate::StoreBuilder::tier) now. Returns
+    /// roughly the bytes that have left memory, or 0 if there is nothing to write.
+    ///
+    /// A store at its limit does this by itself. This call is for programs that know a good moment,
+    /// such as before they sleep. Blocks that were loaded since the eviction clock's hand last
+    /// passed them stay in memory, and cool.
+    ///
+    /// # Concurrency
+    ///
+    /// May block. Any number of threads may use the store meanwhile. If another thread writes,
+    /// waits until it has.
+    pub fn write_back(&self) -> usize {
+        let Some(_scope) = EvictionScope::enter(self.eviction()) else { return 0 };
+        match self.write_segment(PATIENCE) {
+            Writeback::Freed(freed) => freed,
+            Writeback::Busy | Writeback::Nothing => 0,
+        }
+    }
+
     /// Returns whether a full store makes room, instead of refusing at once.
     #[inline]
     pub(crate) fn relieves_memory(&self) -> bool {

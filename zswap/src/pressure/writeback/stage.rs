@@ -34,8 +34,8 @@ struct ChosenBlock<'p> {
     meta: ObjectMeta,
 }
 
-/// What one step of the hand has chosen.
-struct Choice<'p> {
+/// Blocks that one step of the hand has chosen.
+struct ColdChoice<'p> {
     blocks: [Option<ChosenBlock<'p>>; PINS],
     /// Blocks that the tier had a clean copy of, and which their entries do not need any more.
     clean: [Option<Value>; PINS],
@@ -46,9 +46,9 @@ struct Choice<'p> {
     is_full: bool,
 }
 
-impl Choice<'_> {
+impl ColdChoice<'_> {
     fn new(room: usize) -> Self {
-        Choice {
+        ColdChoice {
             blocks: [const { None }; PINS],
             clean: [const { None }; PINS],
             pinned: 0,
@@ -64,7 +64,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     pub(super) fn stage_cold(&self, batch: &mut WritebackBatch<'_, '_>) {
         let mut fruitless = 0;
         while fruitless <= FRUITLESS_TURNS * self.index().shards() {
-            let mut choice = Choice::new(batch.staged.room(PINS));
+            let mut choice = ColdChoice::new(batch.staged.room(PINS));
             let eviction = self.eviction();
             let coldest = self.index().pass_cold(
                 eviction.keep_compressible,
@@ -98,7 +98,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     fn choose_cold<'p>(
         &self,
         batch: &WritebackBatch<'_, 'p>,
-        choice: &mut Choice<'p>,
+        choice: &mut ColdChoice<'p>,
         shard: &mut Shard<K>,
         at: BucketId,
         advice: EvictionAdvice,
@@ -141,7 +141,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Copies chosen blocks into the segment, and frees those that need no copy.
-    fn stage_chosen<'p>(&self, batch: &mut WritebackBatch<'_, 'p>, choice: Choice<'p>) {
+    fn stage_chosen<'p>(&self, batch: &mut WritebackBatch<'_, 'p>, choice: ColdChoice<'p>) {
         for old in choice.clean.into_iter().flatten() {
             batch.freed += self.memory_cost(&old);
             batch.tier.counters.put.add(1);
