@@ -143,6 +143,30 @@ impl fmt::Display for BuildError {
                 f.write_str("`cold` was set before `hasher`: set it after `hasher`")
             }
             BuildError::ColdTurn => f.write_str("`cold_turn` of 0: set a time above 0"),
+            BuildError::Panicked(message) => write!(
+                f,
+                "a plug-in panicked: {message}; replace the `allocator`, `compressor` or \
+                 `executor` that did"
+            ),
+            BuildError::NoSpec => f.write_str(
+                "no spec was given, and this build has no default one: set `spec`, or turn the \
+                 features `zsmalloc` and `lz4` on",
+            ),
+            BuildError::Registry(error) => error.fmt(f),
+            BuildError::Thread(error) => write!(
+                f,
+                "no thread for the work queue: {error}; allow more threads, or set `executor`"
+            ),
+            BuildError::Switch(error) => error.fmt(f),
+            about_tier => about_tier.fmt_tier(f),
+        }
+    }
+}
+
+impl BuildError {
+    /// Writes the text of an error about a tier.
+    fn fmt_tier(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             BuildError::NoTier => {
                 f.write_str("`tier_policy` was set and there is no tier: add one by `tier`")
             }
@@ -167,21 +191,7 @@ impl fmt::Display for BuildError {
             BuildError::TierOutOfMemory => f.write_str(
                 "no memory for the buffers of the tier: use smaller segments, or free memory",
             ),
-            BuildError::Panicked(message) => write!(
-                f,
-                "a plug-in panicked: {message}; replace the `allocator`, `compressor` or \
-                 `executor` that did"
-            ),
-            BuildError::NoSpec => f.write_str(
-                "no spec was given, and this build has no default one: set `spec`, or turn the \
-                 features `zsmalloc` and `lz4` on",
-            ),
-            BuildError::Registry(error) => error.fmt(f),
-            BuildError::Thread(error) => write!(
-                f,
-                "no thread for the work queue: {error}; allow more threads, or set `executor`"
-            ),
-            BuildError::Switch(error) => error.fmt(f),
+            _ => unreachable!("the caller has looked"),
         }
     }
 }

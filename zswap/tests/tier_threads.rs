@@ -33,7 +33,7 @@ struct Owner {
 
 /// The block of a version: it names its key and version, or is noise.
 fn content(key: u64, version: u64, len: usize) -> Vec<u8> {
-    if version % 2 == 0 {
+    if version.is_multiple_of(2) {
         stamped(key, version, len)
     } else {
         block(key ^ version.rotate_left(20), len, Look::Noise)
@@ -225,31 +225,37 @@ fn storm(at_limit: AtLimit, segments: u32, with_faults: bool) -> (Store<u64>, u6
         owners
     });
     backing.heal();
+    let missed = check_all(&store, owners, refuses);
+    assert!(!with_faults || backing.faults() > 20);
+    (store, missed)
+}
+
+/// Checks every block of every owner, and the books. Returns how many blocks were lost.
+fn check_all(store: &Store<u64>, owners: Vec<Owner>, refuses: bool) -> u64 {
     let mut missed = 0;
-    let mut left = 0;
+    let mut left = std::collections::HashSet::new();
     for mut owner in owners {
         let keys: Vec<u64> = owner.model.keys().copied().collect();
         for key in keys {
-            let loaded = owner.store.load_vec(&key);
+            let loaded = owner.store.peek_vec(&key);
             assert!(loaded.is_ok(), "{loaded:?}");
             owner.check(key, loaded);
         }
         missed += owner.missed;
-        left += owner.model.len();
+        left.extend(owner.model.into_keys());
     }
+    // The job that writes may still run, and drop a segment.
+    assert!(store.keys().all(|key| left.contains(&key)), "a key that was removed is there");
+    assert!(!refuses || store.len() == left.len());
     let stats = store.stats();
     let tier = stats.tier.unwrap();
-    assert_eq!(store.len(), left, "{stats}");
-    let in_memory = stats.stored_compressed + stats.stored_raw + stats.same_filled;
-    assert_eq!(stats.entries, in_memory + stats.large_values + tier.backed);
     assert_eq!(stats.free_failed, 0);
     assert!(tier.put > 1_000 && tier.reads > 1_000 && tier.segments_dropped > 20, "{stats}");
-    assert!(!with_faults || backing.faults() > 20);
-    // The books of the tier: when nothing is stored, no record is referred to, and no codec.
+    // The books of the tier: when nothing is stored, no record is referred to.
     store.clear();
     let tier = store.stats().tier.unwrap();
     assert_eq!((tier.live_bytes, tier.backed, tier.backed_bytes), (0, 0, 0), "{tier:?}");
-    (store, missed)
+    missed
 }
 
 /// Blocks may be lost, because segments are dropped. None is wrong.

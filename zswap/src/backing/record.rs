@@ -149,7 +149,7 @@ mod tests {
     /// A record comes back, and no other place, hash, length or flipped bit passes for it.
     #[test]
     fn record_of_another_place_or_hash_is_refused() {
-        let object: Vec<u8> = (0..300u32).map(|n| (n * n >> 3) as u8).collect();
+        let object: Vec<u8> = (0..300u32).map(|n| ((n * n) >> 3) as u8).collect();
         let mut bytes = record(&object);
         let sum = checksum(&object, 4096);
         assert_eq!(read_record(&bytes, &place(300), HASH), Some((&object[..], sum)));

@@ -94,7 +94,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Judges by an upper bound of the held bytes. If an allocator panics in `bytes_held`, that is
     /// an error: nothing is stored then, and nothing older is left.
     #[inline]
-    fn admit_by_bound(
+    pub(crate) fn admit_by_bound(
         &self,
         max: usize,
         pool: &PoolRef,
@@ -414,30 +414,10 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 }
 
-impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
-    /// Returns whether a block may return from the tier to memory: below the limit it may.
-    pub(crate) fn has_room_to_readmit(&self, pool: &PoolRef) -> bool {
-        let Some(max) = self.limit().bytes() else { return true };
-        let verdict = self.admit_by_bound(max, pool, true);
-        matches!(verdict, Ok(Some(Admission::Room | Admission::AboveLowWatermark { .. })))
-    }
-
-    /// Charges the eviction debt for a block that has returned to memory. The next store pays, or
-    /// the job that writes: a load does not.
-    pub(crate) fn owe_for_readmission(&self, added: usize) {
-        if self.evicts_for_debt() {
-            self.limit().debt().charge(added as isize);
-        }
-        if self.limit().take_relief_wanted() {
-            self.request_writeback();
-        }
-    }
-}
-
 impl<K, S> Store<K, S> {
     /// Returns whether a store that adds bytes has to evict as many, or write them to the tier.
     #[inline]
-    fn evicts_for_debt(&self) -> bool {
+    pub(crate) fn evicts_for_debt(&self) -> bool {
         // The flag may be left over from a limit that there was.
         self.limit().above_low_watermark()
             && self.limit().bytes().is_some()

@@ -218,7 +218,7 @@ impl<K> Table<K> {
         let number = self.number(hash);
         let segment = self.segment(number);
         let at = |bucket: usize| BucketId { segment: number, bucket: bucket as u32 };
-        if let Some(bucket) = segment.find_at(hash, |bucket| is(at(bucket))) {
+        if let Some(bucket) = segment.find_at(hash, |bucket, _| is(at(bucket))) {
             return Some(at(bucket));
         }
         let stashed = |bucket: usize| BucketId { segment: STASH, bucket: bucket as u32 };

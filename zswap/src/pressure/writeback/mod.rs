@@ -20,6 +20,7 @@
 pub(crate) mod background;
 mod batch;
 mod carry;
+mod readmission;
 mod stage;
 
 use std::hash::{BuildHasher, Hash};
