@@ -10,7 +10,7 @@ import pathlib, re, sys, tempfile
 # The order of the folders, lowest first. One line per crate that has folders as layers.
 ORDER = """
 workload: random report timing pages files memory processes density undo kernel terminal
-zswap: docs value stats index limit store pressure ops moving batches
+zswap: docs media value stats backing index limit store pressure ops moving batches
 zpool-zsmalloc: collections geometry handle zspage class pool reclaim
 """
 

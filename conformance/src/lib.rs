@@ -1,5 +1,5 @@
-//! Conformance suites for the plug-ins of a compressed memory pool: allocators, compressors and
-//! executors.
+//! Conformance suites for the plug-ins of a compressed memory pool: allocators, compressors,
+//! executors and backing stores.
 //!
 //! ```text
 //!   your tests/conformance.rs            this crate
@@ -64,13 +64,15 @@
 //!
 //! # Where to read next
 //!
-//! [`docs`] explains step by step how to write a back end. [`pool`], [`compressor`] and
-//! [`executor`] have the suites and their cases. [`Generator`] makes blocks to compress. [`action`]
-//! is for replay, which `zlab replay FILE` does. `tests/planted` shows that the suites find bugs.
+//! [`docs`] explains step by step how to write a back end. [`pool`], [`compressor`], [`executor`]
+//! and [`backing`] have the suites and their cases. [`Generator`] makes blocks to compress.
+//! [`action`] is for replay, which `zlab replay FILE` does. `tests/planted` shows that the suites
+//! find bugs.
 
 #![forbid(unsafe_code)]
 
 pub mod action;
+pub mod backing;
 pub mod compressor;
 pub mod docs;
 pub mod executor;

@@ -3,6 +3,7 @@
 //! ```text
 //!   bytes ──► actions::decode ──► Actions ──► run on a pool (PoolModelRunner)
 //!                                             or a store (StoreModelRunner), against the reference
+//!   bytes ──► tier::on_tier   ──► a store whose backing store returns hostile records
 //!   bytes ──► decoder::check  ──► a decoder that must survive them, and a round trip
 //! ```
 //!
@@ -16,3 +17,4 @@ pub mod actions;
 pub mod decoder;
 #[path = "../../zlab/src/replay/store.rs"]
 pub mod store;
+pub mod tier;

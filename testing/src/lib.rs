@@ -1,6 +1,7 @@
 //! Fakes that the tests of this workspace share.
 //!
 //! ```text
+//!   backing      a backing store in memory, and one that fails when it should
 //!   child        runs a test again in a process of its own
 //!   heap         a global allocator that counts calls and refuses memory, per thread
 //!   executors    executors that refuse, panic, spawn a thread per job, or run a script
@@ -33,6 +34,7 @@
 //!
 //! `heap`, which most tests use.
 
+pub mod backing;
 pub mod child;
 pub mod codecs;
 pub mod executors;

@@ -230,6 +230,15 @@ pub(crate) struct StormArgs {
     /// The policy of the store at its limit
     #[arg(long, value_enum, default_value_t = PolicyChoice::Refuse, requires = "limit_mib")]
     pub(crate) policy: PolicyChoice,
+    /// Give the store a tier below memory: an unnamed file in this directory
+    ///
+    /// At its limit the store writes cold blocks there. With the policy `evict` a full tier drops
+    /// its oldest blocks, with `refuse` it compacts and loses nothing.
+    #[arg(long, value_name = "DIR", requires = "limit_mib")]
+    pub(crate) tier: Option<PathBuf>,
+    /// MiB of the tier
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = max_mib)]
+    pub(crate) tier_mib: u64,
     /// Afterwards, switch the kernel's own zswap in the same way, for comparison (root)
     ///
     /// Its settings are restored at the end, after a panic, and when Ctrl-C or any other signal but

@@ -21,6 +21,8 @@
 //!   borrows the object's bytes and pins them.
 //! - A *frame* is a page of the operating system. A [`PageSource`](page::PageSource) hands out runs
 //!   of frames.
+//! - A [`BackingStore`](backing::BackingStore) keeps segments of bytes outside of memory, for
+//!   blocks that were not used for long.
 //! - A *driver* makes plug-ins by name and parameters: [`ZPoolDriver`],
 //!   [`CompressorDriver`](compress::CompressorDriver).
 //!
@@ -66,10 +68,12 @@
 //! # Where to read next
 //!
 //! [`ZPool`] for the contract of an allocator, [`compress`] of a compressor, [`exec`] of an
-//! executor. zpool-conformance has test suites for all three, and a tutorial.
+//! executor, [`backing`] of a backing store. zpool-conformance has test suites for all four, and a
+//! tutorial.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod backing;
 mod capabilities;
 mod compaction;
 pub mod compress;

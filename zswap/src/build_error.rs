@@ -6,6 +6,8 @@ use std::io;
 
 use zpool_manager::{RegistryError, SwitchError};
 
+use crate::backing::{MAX_SEGMENTS, MIN_SEGMENTS, NoTier, TierPolicy};
+
 /// The reason why there is no store.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -58,6 +60,23 @@ pub enum BuildError {
     ColdBeforeHasher,
     /// A turn of the clock for cold blocks takes no time.
     ColdTurn,
+    /// The policy of a tier was set, and there is no tier.
+    NoTier,
+    /// The tier was set before the hasher, for whose type its job does not work.
+    TierBeforeHasher,
+    /// This policy of a full tier does not go with what the store does at its limit.
+    TierPolicy(TierPolicy),
+    /// The backing store has too few segments, or too many.
+    TierSegments(u32),
+    /// A segment of the backing store has no room for a block.
+    TierSegmentTooShort {
+        /// Bytes of a segment.
+        bytes: usize,
+        /// Bytes that a block takes, with its headers.
+        needed: usize,
+    },
+    /// There is no memory for the buffers of a tier.
+    TierOutOfMemory,
     /// A plug-in panicked, with this message. The panic was contained.
     Panicked(String),
     /// No spec was given, and the features that the default one needs are off.
@@ -139,9 +158,55 @@ impl fmt::Display for BuildError {
                 "no thread for the work queue: {error}; allow more threads, or set `executor`"
             ),
             BuildError::Switch(error) => error.fmt(f),
+            about_tier => about_tier.fmt_tier(f),
+        }
+    }
+}
+
+impl BuildError {
+    /// Writes the text of an error about a tier.
+    fn fmt_tier(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BuildError::NoTier => {
+                f.write_str("`tier_policy` was set and there is no tier: add one by `tier`")
+            }
+            BuildError::TierBeforeHasher => f.write_str(
+                "the tier was set before the hasher, for whose type its job does not work: call \
+                 `hasher` first",
+            ),
+            BuildError::TierPolicy(policy) => write!(
+                f,
+                "the tier policy {policy:?} contradicts what the store does at its limit: use \
+                 `DropOldest` with `AtLimit::Evict`, `Refuse` with `AtLimit::Refuse`"
+            ),
+            BuildError::TierSegments(segments) => write!(
+                f,
+                "a backing store of {segments} segments: give it {MIN_SEGMENTS} to {MAX_SEGMENTS}"
+            ),
+            BuildError::TierSegmentTooShort { bytes, needed } => write!(
+                f,
+                "a segment of {bytes} bytes has no room for a block, which takes {needed}: use \
+                 longer segments"
+            ),
+            BuildError::TierOutOfMemory => f.write_str(
+                "no memory for the buffers of the tier: use smaller segments, or free memory",
+            ),
+            _ => unreachable!("the caller has looked"),
         }
     }
 }
 
 /// The text contains its cause, so there is no source (`docs/decisions/0039`).
 impl StdError for BuildError {}
+
+impl From<NoTier> for BuildError {
+    fn from(error: NoTier) -> BuildError {
+        match error {
+            NoTier::Segments(segments) => BuildError::TierSegments(segments),
+            NoTier::SegmentTooShort { bytes, needed } => {
+                BuildError::TierSegmentTooShort { bytes, needed }
+            }
+            NoTier::OutOfMemory => BuildError::TierOutOfMemory,
+        }
+    }
+}

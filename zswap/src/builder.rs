@@ -10,6 +10,8 @@ mod limits;
 
 mod moves;
 
+mod tier;
+
 use std::fmt;
 use std::hash::RandomState;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,6 +28,7 @@ use zpool_core::spec::{Component, PoolSpec};
 use zpool_manager::{DEFAULT_MAX_PENDING, PoolManager, Registry, RegistryError};
 
 use self::moves::MoveSettings;
+use self::tier::TierSettings;
 use crate::build_error::BuildError;
 use crate::limit::Limit;
 use crate::limit::policy::{AtLimit, Eviction};
@@ -61,6 +64,7 @@ pub struct StoreBuilder<K, S = RandomState> {
     exclude_from_dumps: bool,
     wipe_on_free: bool,
     moves: MoveSettings<K, S>,
+    tier: TierSettings<K, S>,
     hasher: S,
 }
 
@@ -116,6 +120,7 @@ impl<K> StoreBuilder<K, RandomState> {
             exclude_from_dumps: false,
             wipe_on_free: false,
             moves: MoveSettings::default(),
+            tier: TierSettings::default(),
             hasher: RandomState::new(),
         }
     }
@@ -194,6 +199,7 @@ impl<K, S> StoreBuilder<K, S> {
             exclude_from_dumps: self.exclude_from_dumps,
             wipe_on_free: self.wipe_on_free,
             moves: self.moves.with_other_hasher(),
+            tier: self.tier.with_other_hasher(),
             hasher,
         }
     }
@@ -246,6 +252,7 @@ impl<K, S> StoreBuilder<K, S> {
         let Eviction { keep_compressible, listener, advisor, .. } = &self.eviction;
         let evicts = self.eviction.evicts();
         let limited = self.limit_bytes.is_some();
+        self.tier.check(limited, evicts)?;
         for (setting, given) in
             [("accept_percent", self.accept_percent.is_some()), ("at_limit", evicts)]
         {
@@ -307,6 +314,7 @@ impl<K, S> StoreBuilder<K, S> {
             Limit::new(self.limit_bytes, self.accept_percent.unwrap_or(DEFAULT_ACCEPT_PERCENT));
         let store = Store::new(manager, settings, limit, self.latencies, self.hasher)
             .with_thrash_meter(self.thrash_meter);
+        let store = self.tier.apply(store, self.latencies)?;
         let store = self.moves.apply(store);
         match store.limit_bytes().map(|limit| (limit, store.bytes_held())) {
             Some((limit, held)) if limit <= held => Err(BuildError::LimitTooLow { limit, held }),

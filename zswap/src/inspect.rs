@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, Hash};
 use zpool_core::internal::catch;
 
 use crate::stats::thrash::ThrashMeter;
-use crate::stats::{ColdStats, LatencyStats, StoreStats};
+use crate::stats::{ColdStats, LatencyStats, StoreStats, TierStats};
 use crate::store::Store;
 
 /// # Look, without a use
@@ -107,7 +107,13 @@ impl<K, S> Store<K, S> {
         let in_allocators: usize =
             pools.iter().map(|pool| pool.bytes_held.saturating_sub(pool.context_bytes)).sum();
         let mut stats = StoreStats {
-            entries: stats.compressed + stats.raw + stats.same + stats.large,
+            entries: stats.compressed + stats.raw + stats.same + stats.large + stats.backed,
+            tier: self.index().tier().map(|tier| {
+                let (backed, backed_bytes) = (stats.backed, stats.backed_bytes);
+                let mut stats = TierStats { backed, backed_bytes, ..TierStats::default() };
+                tier.fill(&mut stats);
+                stats
+            }),
             stored_compressed: stats.compressed,
             stored_raw: stats.raw,
             same_filled: stats.same,

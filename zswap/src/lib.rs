@@ -105,21 +105,24 @@
 //!
 //! [`docs`] is the guide, in chapters. [`Store`] and [`StoreBuilder`] are the reference, and
 //! [`manager::PoolManager`] for the pools. The examples are `slow_file`, `json_cache`,
-//! `tokio_server` and `metrics_export`. In the source, `ops/store.rs` and `ops/load.rs` are the two
-//! ways through the store; `index/table/` and `index/clock.rs` show what an entry costs and when it
-//! is evicted; `moving/relocate.rs` is the way of an entry from one pool to another.
+//! `tokio_server`, `tier_tokio` and `metrics_export`. In the source, `ops/store.rs` and
+//! `ops/load.rs` are the two ways through the store; `index/table/` and `index/clock.rs` show what
+//! an entry costs and when it is evicted; `moving/relocate.rs` is the way of an entry from one pool
+//! to another, and `pressure/writeback/` that to the tier.
 //! `ops/conditional.rs` has the operations that look at stored keys, on which the crate zswap-cache
 //! rests: a cache with expiry, single flight and versions. The folders are layers, lowest first:
-//! `value`, `stats`, `index`, `limit`, `store`, `pressure`, `ops`, `moving`, `batches`.
+//! `value`, `stats`, `backing`, `index`, `limit`, `store`, `pressure`, `ops`, `moving`, `batches`.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod backing;
 mod build_error;
 pub mod docs;
 mod hasher;
 mod index;
 mod limit;
+mod media;
 pub mod stats;
 mod value;
 
@@ -171,9 +174,29 @@ pub mod drain {
     pub use crate::store::drain_state::DrainPolicy;
 }
 
-/// Traits and types for allocators, compressors, executors and page sources of your own.
+/// The tier below memory, for blocks that a store at its limit has no room for (see
+/// [`StoreBuilder::tier`]), and media for it: a temporary file, and encryption above any
+/// [`BackingStore`](zpool_core::backing::BackingStore).
+pub mod tier {
+    pub use crate::backing::TierPolicy;
+    #[cfg(unix)]
+    pub use crate::media::file::{
+        DEFAULT_SEGMENT_BYTES, FileTier, FileTierBuilder, FileTierError, PageCache,
+    };
+    pub use crate::media::seal::{Seal, SealError, SealNonce};
+    pub use crate::media::sealed::{SealedStore, SealedStoreError};
+    pub use crate::ops::ticket::{LoadOrTicket, LoadTicket, Residence};
+    pub use crate::stats::{LostBlocks, TierStats};
+}
+
+/// Traits and types for allocators, compressors, executors, page sources and backing stores of your
+/// own.
 pub mod plugin {
     pub use zpool_core;
+    pub use zpool_core::backing::{
+        AlignedBytes, AllocationRefused, BackingError, BackingProperties, BackingStore,
+        PropertiesError, SegmentNumber,
+    };
     pub use zpool_core::compress::{
         CodecError, CodecProperties, Compressed, CompressionContext, Compressor, CompressorDriver,
         DecompressionContext,

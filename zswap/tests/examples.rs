@@ -18,6 +18,10 @@ mod metrics_export;
 #[path = "../examples/slow_file.rs"]
 #[allow(dead_code, unreachable_pub, reason = "an example, run here as it is")]
 mod slow_file;
+#[cfg(unix)]
+#[path = "../examples/tier_tokio.rs"]
+#[allow(dead_code, unreachable_pub, reason = "an example, run here as it is")]
+mod tier_tokio;
 #[path = "../examples/tokio_server.rs"]
 #[allow(dead_code, unreachable_pub, reason = "an example, run here as it is")]
 mod tokio_server;
@@ -59,4 +63,10 @@ fn statistics_through_metrics() {
 #[test]
 fn a_server_whose_compressor_is_switched_under_load() {
     tokio_server::main().unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_cache_with_a_file_below_memory_in_tokio() {
+    tier_tokio::main().unwrap();
 }

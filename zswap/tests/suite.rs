@@ -39,4 +39,8 @@ mod sample;
 mod settings;
 mod soak;
 mod thrash;
+mod tier;
+mod tier_faults;
+mod tier_hostile;
+mod tier_threads;
 mod values;

@@ -4,15 +4,16 @@
 //!   source.
 //! - [`a_compressor`]: deflate, from a library.
 //! - [`an_executor`]: a foreign thread pool.
+//! - [`backing_store_suite!`](crate::backing_store_suite) shows a whole backing store.
 //!
 //! All code shown is compiled, run, and passes its suite. The listings are the files in
 //! `tests/tutorial` of this crate and in `examples` of zpool-manager. These modules contain nothing
 //! to call.
 //!
-//! # The steps, for all three
+//! # The steps, for all of them
 //!
 //! 1. Read the trait. Its numbered bullets are the whole contract: [`ZPool`](zpool_core::ZPool),
-//!    [`zpool_core::compress`], [`zpool_core::exec`].
+//!    [`zpool_core::compress`], [`zpool_core::exec`], [`zpool_core::backing`].
 //! 2. Start a crate that depends on `zpool-core`, and for its tests on this one:
 //!
 //! ```toml

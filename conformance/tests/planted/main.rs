@@ -29,6 +29,7 @@ macro_rules! planted {
     };
 }
 
+mod backing;
 mod compressors;
 mod executors;
 mod pools;
@@ -38,6 +39,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use zpool_conformance::backing::BACKING_CASES;
 use zpool_conformance::compressor::COMPRESSOR_CASES;
 use zpool_conformance::executor::EXECUTOR_CASES;
 use zpool_conformance::pool::POOL_CASES;
@@ -48,7 +50,8 @@ use zpool_testing::heap::CountingAllocator;
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// The parts, by suite. Each is called once, with panics silenced.
-const PARTS: &[fn() -> Found] = &[pools::found, compressors::found, executors::found];
+const PARTS: &[fn() -> Found] =
+    &[pools::found, compressors::found, executors::found, backing::found];
 
 /// The findings of a suite.
 struct Found {
@@ -153,6 +156,7 @@ fn case_names_differ() {
     let suites = [
         ("pools", POOL_CASES.iter().map(|case| case.name).collect::<Vec<_>>()),
         ("compressors", COMPRESSOR_CASES.iter().map(|case| case.name).collect()),
+        ("backing stores", BACKING_CASES.iter().map(|case| case.name).collect()),
         ("executors", EXECUTOR_CASES.iter().map(|case| case.name).collect()),
     ];
     for (what, mut names) in suites {

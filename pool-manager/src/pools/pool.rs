@@ -190,6 +190,17 @@ impl Pool {
         &self.codec
     }
 
+    /// Makes a codec of the same compressor, which may outlive this pool: for objects that were
+    /// copied out of it. Its contexts are its own, and count as those of pools do.
+    ///
+    /// # Panics
+    ///
+    /// If the compressor does when it is asked for its properties.
+    pub fn decoder(&self) -> Codec {
+        Codec::new(Arc::clone(self.codec.compressor()), self.codec.max_block_len())
+            .with_budget(Arc::clone(&self.shared.contexts))
+    }
+
     /// Returns the allocator's [bound on the objects of a
     /// page](zpool_core::Capabilities::objects_per_page), asked when the pool was made.
     #[inline]

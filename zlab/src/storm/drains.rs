@@ -60,9 +60,10 @@ impl DrainCounts {
         self.pools_alive = stats.manager.pools_alive as u64;
         let in_pools = stats.stored_compressed + stats.stored_raw;
         let objects: usize = stats.objects_by_pool.iter().map(|(_, objects)| objects).sum();
+        let backed = stats.tier.map_or(0, |tier| tier.backed);
         // The workers store no value of several blocks.
         self.books_balance = stats.entries == store.len()
-            && stats.entries == in_pools + stats.same_filled
+            && stats.entries == in_pools + stats.same_filled + backed
             && objects == in_pools
             && stats.free_failed == 0;
         Ok(())

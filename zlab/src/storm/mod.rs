@@ -6,6 +6,7 @@
 //!                  every switch creates a pool and destroys one
 //!   phase loaded   the same, while workers store, load, invalidate and verify their own blocks
 //!   --limit-mib    the store has a limit, and the keys hold more than four times as much
+//!   --tier         at its limit the store writes cold blocks to a file
 //!   --drain        after every switch, the blocks of retired pools are moved to the current one
 //!   --kernel       the loop of phase empty on the kernel's own zswap, for comparison
 //!   at the end     everything dropped, the executor drained, pools created = destroyed + alive
@@ -17,6 +18,7 @@ mod kernel;
 mod phase;
 mod report;
 mod switcher;
+mod tier;
 mod worker;
 
 use std::num::NonZeroUsize;
@@ -34,6 +36,7 @@ use crate::drivers;
 use crate::error::Failure;
 use crate::output::{Progress, print_report};
 use report::StormReport;
+use tier::StormTier;
 
 /// The default specs, which differ in allocator and compressor.
 const DEFAULT_SPECS: [&str; 2] = ["zsmalloc+lz4", "zbud+zstd"];
@@ -82,6 +85,7 @@ struct StormSetup {
     threads: usize,
     blocks: SeededBlocks,
     limit: Option<StoreLimit>,
+    tier: Option<StormTier>,
     /// Whether retired pools are drained after each switch.
     drain: bool,
 }
@@ -108,6 +112,7 @@ pub(crate) fn run(args: &StormArgs) -> Result<ExitCode, Failure> {
         threads: args.threads.get(),
         blocks: blocks(args)?,
         limit: limit(args)?,
+        tier: args.tier.as_ref().map(|dir| StormTier::new(dir, args.tier_mib)),
         drain: args.drain,
     };
     let phases = match args.phase {

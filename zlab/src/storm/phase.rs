@@ -13,6 +13,7 @@ use super::drains::DrainCounts;
 use super::executors::StormExecutor;
 use super::report::{EvictedFate, PhaseReport, SwitchNs};
 use super::switcher::Switcher;
+use super::tier::TierCounts;
 use super::worker::{Worker, WorkerCounts};
 use super::{BLOCK_SIZE, StormPhase, StormSetup};
 use crate::drivers;
@@ -57,7 +58,9 @@ pub(super) fn run(
     if let Some(drains) = &mut switcher.drains {
         drains.finish(&store, &executor)?;
     }
-    let (evicted, thrash) = (store.stats().evicted, store.stats().thrash);
+    let stats = store.stats();
+    let (evicted, thrash) = (stats.evicted, stats.thrash);
+    let tier = stats.tier.as_ref().map(TierCounts::of);
     store.clear();
     executor.drain()?;
     // The store still exists, and with it the current pool, which is the one that may be alive.
@@ -65,7 +68,7 @@ pub(super) fn run(
     drop(store);
     let no_block_violations = violations() - violations_before;
     let mut report = report(phase, seconds, &switcher, &stats, counts, no_block_violations);
-    report.evicted = evicted;
+    (report.evicted, report.tier) = (evicted, tier);
     report.evicted_fate = thrash.map(|thrash| EvictedFate::of(&thrash.evicted));
     report.over_limit_bound_bytes = setup.limit.map(|limit| limit.bound);
     Ok(report)
@@ -78,6 +81,10 @@ fn store(setup: &StormSetup, executor: &StormExecutor) -> Result<Store<u64>, Fai
     let builder = match setup.limit {
         Some(limit) => builder.limit_bytes(limit.bytes).at_limit(limit.at_limit).thrash_meter(true),
         None => builder,
+    };
+    let builder = match (&setup.tier, setup.limit) {
+        (Some(tier), Some(limit)) => tier.add_to(builder, limit.at_limit)?,
+        _ => builder,
     };
     let builder = match executor.max_pending() {
         Some(pools) => builder.max_pending(pools),
@@ -120,6 +127,7 @@ fn report(
         over_limit_bound_bytes: None,
         evicted_fate: None,
         drain: switcher.drains.clone(),
+        tier: None,
         errors: counts.errors,
         first_error: counts.first_error,
     }

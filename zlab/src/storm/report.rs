@@ -6,6 +6,7 @@ use zpool_core::first_violation;
 use zswap::stats::{THRASH_BUCKETS, ThrashCounts};
 
 use super::drains::DrainCounts;
+use super::tier::TierCounts;
 use crate::output::table;
 
 /// The JSON object that `storm --json` prints.
@@ -61,6 +62,8 @@ pub(super) struct PhaseReport {
     pub(super) evicted_fate: Option<EvictedFate>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) drain: Option<DrainCounts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tier: Option<TierCounts>,
     pub(super) errors: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) first_error: Option<String>,
@@ -125,6 +128,9 @@ impl PhaseReport {
         }
         if let Some(drain) = &self.drain {
             broken.extend(drain.broken());
+        }
+        if let Some(tier) = &self.tier {
+            broken.extend(tier.broken());
         }
         if let Some(error) = &self.first_error {
             broken.push(format!("the first error: {error}"));
@@ -202,6 +208,9 @@ impl StormReport {
             row("left in retired pools", &drains(|d| d.left));
             row("pools after the last drain", &drains(|d| d.pools_alive));
         }
+        if self.phases.iter().any(|phase| phase.tier.is_some()) {
+            tier_rows(&mut row);
+        }
         row("failed operations", &|p| p.errors.to_string());
         row("destroyed by the caller", &|p| p.destroyed_on_caller.to_string());
         row("no-block violations", &|p| p.no_block_violations.to_string());
@@ -217,6 +226,21 @@ impl StormReport {
         }
         text
     }
+}
+
+/// Adds the rows of a tier, by `row`.
+fn tier_rows(row: &mut impl FnMut(&str, &dyn Fn(&PhaseReport) -> String)) {
+    let tier = |count: fn(&TierCounts) -> u64| {
+        move |p: &PhaseReport| p.tier.as_ref().map_or(0, count).to_string()
+    };
+    row("blocks in the tier", &tier(|t| t.backed));
+    row("blocks put there", &tier(|t| t.put));
+    row("without a write", &tier(|t| t.put_clean));
+    row("written again", &tier(|t| t.carried));
+    row("read", &tier(|t| t.reads));
+    row("returned to memory", &tier(|t| t.readmitted));
+    row("segments dropped", &tier(|t| t.segments_dropped));
+    row("blocks dropped with them", &tier(|t| t.lost_dropped));
 }
 
 #[cfg(test)]
@@ -249,6 +273,7 @@ mod tests {
             over_limit_bound_bytes: None,
             evicted_fate: None,
             drain: None,
+            tier: None,
             errors: 0,
             first_error: None,
         }

@@ -116,6 +116,14 @@ impl<K, S> Store<K, S> {
                 }
                 Ok(())
             }
+            PinnedValue::Backed(record) => {
+                let (bytes, len) = (record.object, record.meta.block_len);
+                visit(match record.codec() {
+                    None => EncodedBlock::Raw { bytes },
+                    Some(codec) => EncodedBlock::Compressed { codec: &codec.identity, bytes, len },
+                });
+                Ok(())
+            }
             PinnedValue::Large(large) => large.parts.iter().try_for_each(|part| {
                 self.with_pinned_part(part, backoff, |value, backoff| {
                     self.show(&value, visit, backoff)

@@ -58,6 +58,37 @@
 //! [`accept_percent`](crate::StoreBuilder::accept_percent) of its limit. Without that distance it
 //! would accept and refuse by turns, and search for memory each time.
 //!
+//! # A tier below memory
+//!
+//! With [`tier`](crate::StoreBuilder::tier), step 6 writes the coldest blocks to a file or another
+//! [backing store](crate::plugin::BackingStore), as they are compressed:
+//!
+//! ```text
+//!   store ─► memory ── at the limit: the coldest, a segment at a time ──► tier
+//!   load  ◄── memory ◄── the second load within a turn of the clock ───── tier ──► load, the first
+//! ```
+//!
+//! | | a store that evicts | a store that refuses |
+//! |---|---|---|
+//! | [policy](crate::StoreBuilder::tier_policy) | [`DropOldest`](crate::tier::TierPolicy::DropOldest) | [`Refuse`](crate::tier::TierPolicy::Refuse) |
+//! | a full tier | drops its oldest segment | compacts; if that gains nothing, the store is full |
+//! | a block is lost | by that, or by the medium | by the medium only |
+//!
+//! - A block in the tier costs its entry in the index. It counts in `len`, and all operations work
+//!   on it. [`tier_of`](crate::Store::tier_of) tells where a block is.
+//! - A load reads the record and checks it. If the medium has lost or damaged it, that is a miss:
+//!   the entry is removed, and the eviction listener is called. If the medium fails, it is
+//!   [`Error::TierFailed`](crate::Error::TierFailed), and the block stays.
+//! - A block that returned to memory and has not changed goes back without a write.
+//! - Same-filled blocks and values longer than a block stay in memory. A store that evicts takes
+//!   those values when they are cold.
+//! - Three failed writes in a row switch the tier off. The store then evicts or refuses as without.
+//! - Bytes reach the medium as they are, [`wipe_on_free`](crate::StoreBuilder::wipe_on_free) or
+//!   not. To encrypt them, put a [`SealedStore`](crate::tier::SealedStore) in between.
+//!
+//! The buffer of one segment, two while a segment is compacted, and the tables of the tier count
+//! towards the limit, as part of the index. So segments should be small compared with the limit.
+//!
 //! # Another limit at run time
 //!
 //! [`set_limit`](crate::Store::set_limit) changes the limit. A lower one evicts on the calling

@@ -10,7 +10,8 @@
 //!
 //! | call | may block | why |
 //! |---|---|---|
-//! | `load`, `peek`, `take`, `load_many` | no, with lz4 | zstd makes contexts at first |
+//! | `load`, `peek`, `take`, `load_many` | no, with lz4 and without a tier | zstd makes contexts at first; a block in the tier is read |
+//! | `load_or_ticket` | no, with lz4 | a block in the tier becomes a ticket |
 //! | `invalidate`, `contains`, `len_of`, `len` | no | |
 //! | `store`, `store_many` | yes | memory from the system, eviction at the limit |
 //! | `retain`, `clear`, `trim`, `compact`, `set_limit` | yes | they release memory |
@@ -41,6 +42,10 @@
 //! ```
 //!
 //! The check is off unless a program turns it on with `zpool_core::set_check_policy`.
+//!
+//! With a [tier](crate::StoreBuilder::tier), use
+//! [`load_or_ticket`](crate::Store::load_or_ticket): a block in memory is there at once, and a
+//! [ticket](crate::tier::LoadTicket) is read on a blocking thread. The example `tier_tokio` does that.
 //!
 //! # Who destroys pools
 //!

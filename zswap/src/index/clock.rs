@@ -16,7 +16,8 @@
 
 use crate::index::packed_entry::PackedEntry;
 use crate::index::shard::{Item, Shard};
-use crate::index::table::{Position, Seek};
+use crate::index::table::{BucketId, Position, Seek};
+use crate::index::tiered::OnCold;
 
 /// Entries that are looked at while the shard is locked once, and free buckets that are passed.
 const ENTRIES: usize = 128;
@@ -58,11 +59,28 @@ impl<K> Shard<K> {
     /// `keep_compressible`: an entry whose object is at most a quarter of its block cools only at
     /// every second turn.
     ///
+    /// `spare_backed`: entries in the tier stay, because they cost little.
+    ///
     /// `advise` is asked for each entry under the hand.
     pub(crate) fn take_coldest(
         &mut self,
         keep_compressible: bool,
+        spare_backed: bool,
         advise: impl Fn(&K) -> EvictionAdvice,
+    ) -> Coldest<K> {
+        self.advance_hand(keep_compressible, advise, |shard, at, _| {
+            if spare_backed && shard.is_backed(at) { OnCold::Pass } else { OnCold::Take }
+        })
+    }
+
+    /// Moves the hand over a bounded number of entries, and asks `on_cold` what becomes of each
+    /// that is cold. Ends at the first one that is taken, or at which the hand stops.
+    #[inline]
+    pub(crate) fn advance_hand(
+        &mut self,
+        keep_compressible: bool,
+        advise: impl Fn(&K) -> EvictionAdvice,
+        mut on_cold: impl FnMut(&mut Self, BucketId, EvictionAdvice) -> OnCold,
     ) -> Coldest<K> {
         let mut cooled = false;
         if self.table.len() == 0 {
@@ -88,21 +106,30 @@ impl<K> Shard<K> {
                 EvictionAdvice::AtOnce => true,
                 EvictionAdvice::Never => false,
             };
-            if advice != EvictionAdvice::Never {
-                (cooled, self.passed_evictable) = (true, true);
-            }
             if cold {
-                // The hand stays: the next entry of the run moves here.
-                self.hand = position;
-                let taken = self.remove_at(at);
-                if self.table.len() == 0 {
-                    // Nothing follows: the turn is over.
-                    self.turn();
+                match on_cold(self, at, advice) {
+                    OnCold::Take => {
+                        self.passed_evictable = true;
+                        // The hand stays: the next entry of the run moves here.
+                        self.hand = position;
+                        let taken = self.remove_at(at);
+                        if self.table.len() == 0 {
+                            // Nothing follows: the turn is over.
+                            self.turn();
+                        }
+                        return taken.map_or(Coldest::Warm, Coldest::Taken);
+                    }
+                    OnCold::Stop => {
+                        self.hand = position;
+                        return Coldest::Warm;
+                    }
+                    OnCold::Pass => {}
                 }
-                return taken.map_or(Coldest::Warm, Coldest::Taken);
-            }
-            if !spared && advice == EvictionAdvice::ByUse {
-                entry.state_mut().set_heat(heat - 1);
+            } else if advice == EvictionAdvice::ByUse {
+                (cooled, self.passed_evictable) = (true, true);
+                if !spared {
+                    entry.state_mut().set_heat(heat - 1);
+                }
             }
             match self.table.behind(at, position) {
                 Some(position) => self.hand = position,
@@ -133,6 +160,6 @@ fn is_dense(entry: &PackedEntry) -> bool {
             let meta = meta.unpack(0);
             meta.object_len * 4 <= meta.block_len
         }
-        PackedEntry::Large { .. } => false,
+        PackedEntry::Large { .. } | PackedEntry::Backed { .. } => false,
     }
 }

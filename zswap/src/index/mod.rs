@@ -29,9 +29,11 @@ pub(crate) mod pool_refs;
 pub(crate) mod shard;
 pub(crate) mod shard_contents;
 pub(crate) mod table;
+pub(crate) mod tiered;
 pub(crate) mod watch;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
 
 use crossbeam_utils::CachePadded;
 use zpool_core::PoolId;
@@ -40,6 +42,7 @@ use zpool_core::internal::sync::atomic::{AtomicUsize, Ordering};
 use zpool_core::internal::sync::{Mutex, MutexGuard};
 use zpool_manager::PoolRef;
 
+use crate::backing::Tier;
 use crate::index::clock::{Coldest, EvictionAdvice};
 use crate::index::key_batch::KeyBatch;
 use crate::index::shard::{Item, Shard, ShardStats};
@@ -81,6 +84,8 @@ pub(crate) struct Index<K> {
     hand: AtomicUsize,
     /// Notes how soon blocks that left are asked for again, if the store was built with a meter.
     meter: Option<Box<ThrashMeter>>,
+    /// The tier that entries may be in, if there is one.
+    tier: Option<Arc<Tier>>,
 }
 
 /// Next target of [`Index::prefetch_next_group`].
@@ -113,6 +118,7 @@ impl<K> Index<K> {
             bytes: AtomicUsize::new(0),
             hand: AtomicUsize::new(0),
             meter: None,
+            tier: None,
         }
     }
 
@@ -252,10 +258,12 @@ impl<K> Index<K> {
         self.bytes.load(Ordering::Relaxed) + self.fixed_bytes()
     }
 
-    /// Returns the bytes of an index without entries.
+    /// Returns the bytes of an index without entries, with the memory of a tier.
     #[inline]
     pub(crate) fn fixed_bytes(&self) -> usize {
-        size_of_val(&*self.shards) + self.meter.as_ref().map_or(0, |meter| meter.bytes())
+        size_of_val(&*self.shards)
+            + self.meter.as_ref().map_or(0, |meter| meter.bytes())
+            + self.tier.as_ref().map_or(0, |tier| tier.bytes())
     }
 
     /// Takes everything out of the shard of this number. Needs no memory.
@@ -271,9 +279,24 @@ impl<K> Index<K> {
     /// entry that may be evicted.
     ///
     /// The search continues past empty shards, however many there are (B30).
+    ///
+    /// With a tier, the blocks in it stay as long as there are others.
     pub(crate) fn take_coldest(
         &self,
         keep_compressible: bool,
+        advise: impl Fn(&K) -> EvictionAdvice,
+    ) -> Option<Item<K>> {
+        let coldest = self.take_coldest_of(keep_compressible, self.tier.is_some(), &advise);
+        if coldest.is_none() && self.tier.is_some() {
+            return self.take_coldest_of(keep_compressible, false, &advise);
+        }
+        coldest
+    }
+
+    fn take_coldest_of(
+        &self,
+        keep_compressible: bool,
+        spare_backed: bool,
         advise: impl Fn(&K) -> EvictionAdvice,
     ) -> Option<Item<K>> {
         let mut empty = 0;
@@ -283,7 +306,7 @@ impl<K> Index<K> {
             // in the same shard look there one after the other.
             let at = self.hand.load(Ordering::Relaxed);
             let coldest = self.edit_shard(at % self.shards(), |shard| {
-                let coldest = shard.take_coldest(keep_compressible, &advise);
+                let coldest = shard.take_coldest(keep_compressible, spare_backed, &advise);
                 shard.stats.evicted += u64::from(matches!(coldest, Coldest::Taken(_)));
                 coldest
             });

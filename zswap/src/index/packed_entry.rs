@@ -5,6 +5,7 @@
 //!   object       | handle: 8 bytes         | state 3 | metadata: 5 bytes, the last is the tag |
 //!   same-filled  | the word: 8 bytes       | state 3 | length 3                     |         |
 //!   large        | number of the value: 4  | state 3 |                              |         |
+//!   backed       | place in the tier: 12   | state 3 |                              |         |
 //!
 //!   state        | distance from home: 11 bits | pool: 9 bits | idle: 2 bits | heat: 2 bits |
 //! ```
@@ -17,6 +18,7 @@
 use zpool_core::Handle;
 
 use crate::index::packed_meta::{PackedLen, PackedMeta};
+use crate::value::tier_place::TierPlace;
 
 /// Packed value of a key. Owns the handle but cannot free it: that takes the pool, which the shard
 /// knows.
@@ -28,6 +30,8 @@ pub(crate) enum PackedEntry {
     Pooled { handle: Handle, state: EntryState, meta: PackedMeta },
     /// A value of several blocks: its number in the shard's list of them.
     Large { number: [u8; 4], state: EntryState },
+    /// A block in the tier below memory.
+    Backed { place: TierPlace, state: EntryState },
 }
 
 const _: () =
@@ -145,7 +149,8 @@ impl PackedEntry {
         match self {
             PackedEntry::SameFilled { state, .. }
             | PackedEntry::Pooled { state, .. }
-            | PackedEntry::Large { state, .. } => *state,
+            | PackedEntry::Large { state, .. }
+            | PackedEntry::Backed { state, .. } => *state,
         }
     }
 
@@ -154,7 +159,8 @@ impl PackedEntry {
         match self {
             PackedEntry::SameFilled { state, .. }
             | PackedEntry::Pooled { state, .. }
-            | PackedEntry::Large { state, .. } => state,
+            | PackedEntry::Large { state, .. }
+            | PackedEntry::Backed { state, .. } => state,
         }
     }
 

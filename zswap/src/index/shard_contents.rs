@@ -3,10 +3,13 @@
 //! The memory of the shard's table serves as the list of what to free, so a store can be cleared
 //! and dropped when there is no memory for another list.
 
+use std::sync::Arc;
+
 use zpool_core::Handle;
 use zpool_core::internal::catch;
 use zpool_manager::PoolRef;
 
+use crate::backing::Tier;
 use crate::index::large_values::LargeValues;
 use crate::index::packed_entry::PackedEntry;
 use crate::index::pool_refs::PoolRefs;
@@ -23,6 +26,7 @@ pub(crate) struct ShardContents<K> {
     pub(crate) table: Table<K>,
     pub(crate) pools: PoolRefs,
     pub(crate) values: LargeValues,
+    pub(crate) tier: Option<Arc<Tier>>,
 }
 
 impl<K> ShardContents<K> {
@@ -41,6 +45,9 @@ impl<K> ShardContents<K> {
         for ((key, entry), _) in self.table.drain() {
             match entry {
                 PackedEntry::SameFilled { .. } => {}
+                PackedEntry::Backed { place, .. } => {
+                    self.tier.iter().for_each(|tier| tier.release(place));
+                }
                 // Its pool is destroyed as a whole, with all its objects.
                 PackedEntry::Pooled { state, .. } if Some(state.pool()) == whole => {}
                 PackedEntry::Pooled { handle, state, .. } => {
@@ -70,6 +77,10 @@ impl<K> ShardContents<K> {
         for ((key, entry), _) in self.table.drain() {
             let (len, freed) = match entry {
                 PackedEntry::SameFilled { len, .. } => (len.get(), true),
+                PackedEntry::Backed { place, .. } => {
+                    self.tier.iter().for_each(|tier| tier.release(place));
+                    (place.block_len(), true)
+                }
                 PackedEntry::Pooled { handle, state, meta } => {
                     let pool = self.pools.get(state.pool());
                     let freed = catch(|| pool.zpool().free(handle).is_ok()).unwrap_or(false);

@@ -68,6 +68,11 @@ pub(crate) struct Limit {
     as_of_switches: AtomicU64,
     /// Held while those three are written.
     refresh: Mutex<()>,
+    /// A store with a tier: from so many bytes on its job writes. [`NONE`] without.
+    relief_from: AtomicUsize,
+    has_tier: bool,
+    /// A store was admitted that holds as much.
+    relief_wanted: AtomicBool,
 }
 
 /// How thoroughly a full store looks for memory to release.
@@ -134,6 +139,9 @@ impl Limit {
             excluded_pool: AtomicU64::new(0),
             as_of_switches: AtomicU64::new(NEVER),
             refresh: Mutex::new(()),
+            relief_from: AtomicUsize::new(NONE),
+            has_tier: false,
+            relief_wanted: AtomicBool::new(false),
         }
     }
 
@@ -145,8 +153,29 @@ impl Limit {
         (max != NONE).then_some(max)
     }
 
+    /// Notes from now on when the store reaches its low watermark, for a tier.
+    pub(crate) fn watch_low_watermark(&mut self) {
+        self.has_tier = true;
+        self.set_relief_from(self.bytes());
+    }
+
+    fn set_relief_from(&self, max: Option<usize>) {
+        let from = max.filter(|_| self.has_tier).map_or(NONE, |max| self.low_watermark(max));
+        // Relaxed: as for the limit.
+        self.relief_from.store(from, Ordering::Relaxed);
+    }
+
+    /// Returns whether the store has reached its low watermark since the last call.
+    #[inline]
+    pub(crate) fn take_relief_wanted(&self) -> bool {
+        // Loaded first, so that threads share the cache line. Relaxed: a hint.
+        self.relief_wanted.load(Ordering::Relaxed)
+            && self.relief_wanted.swap(false, Ordering::Relaxed)
+    }
+
     /// Sets another limit, or none.
     pub(crate) fn set(&self, max: Option<usize>) {
+        self.set_relief_from(max);
         let max = max.unwrap_or(NONE);
         // Relaxed: as above.
         let before = self.max.swap(max, Ordering::Relaxed);
@@ -236,6 +265,9 @@ impl Limit {
             + cold_bytes(manager, pool)
             + manager.context_bytes()
             + index_bytes;
+        if held >= self.relief_from.load(Ordering::Relaxed) {
+            self.relief_wanted.store(true, Ordering::Relaxed);
+        }
         if held < below {
             self.set_above_low_watermark(full, false);
             return Some(Admission::Room);

@@ -3,8 +3,6 @@
 //! A list in an arena holds keys, identities and pins, so that a batch makes no heap call per entry
 //! (docs/decisions/0040). The arena is reset after each batch.
 
-use std::cell::OnceCell;
-
 use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 use zpool_core::PoolId;
@@ -17,35 +15,14 @@ use crate::store::drain_state::MoveCursor;
 use crate::value::backoff::is_too_many_readers;
 use crate::value::meta::ObjectMeta;
 use crate::value::pooled_object::{PinnedObject, pin};
+pub(crate) use crate::value::source_pools::SourcePools;
 use crate::value::{LargeValue, Value, ValueId};
 
 /// Entries of a batch. Their pins keep a compaction from moving them, so they are few.
 pub(crate) const BATCH: usize = 32;
 
-/// Pools that the entries of a batch come from, at most.
-const SOURCES: usize = 8;
-
 /// Cache lines of each object that are prefetched while others are chosen.
 pub(crate) const LINES: usize = 4;
-
-/// References to the pools that the objects of a batch are in. They outlive the pins.
-#[derive(Debug, Default)]
-pub(crate) struct SourcePools {
-    pools: [OnceCell<PoolRef>; SOURCES],
-}
-
-impl SourcePools {
-    /// Returns a reference to `pool` that lives as long as this, or `None` if there are too many.
-    pub(crate) fn hold(&self, pool: &PoolRef) -> Option<&PoolRef> {
-        let mut held = self.pools.iter().map(|cell| cell.get_or_init(|| pool.clone()));
-        held.find(|held| PoolRef::same(held, pool))
-    }
-
-    /// Iterates over the pools that are held.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &PoolRef> {
-        self.pools.iter().filter_map(OnceCell::get)
-    }
-}
 
 /// An entry to be moved.
 #[derive(Debug)]
@@ -106,7 +83,7 @@ pub(crate) fn choose<'p, K: Clone>(
             }
             let seen = found.id();
             let value = match found {
-                ValueRef::SameFilled { .. } => return true,
+                ValueRef::SameFilled { .. } | ValueRef::Backed(_) => return true,
                 ValueRef::Large(large) if large_is_in(large, &is_source) => {
                     ChosenValue::Large(TryArc::clone(large))
                 }

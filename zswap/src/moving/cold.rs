@@ -167,7 +167,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
                         }
                         ChosenValue::Large(TryArc::clone(large))
                     }
-                    ValueRef::SameFilled { .. } => return true,
+                    ValueRef::SameFilled { .. } | ValueRef::Backed(_) => return true,
                 };
                 batch.push(ChosenEntry { key: key.clone(), seen, value });
                 batch.len() < BATCH

@@ -191,6 +191,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                 self.copy_block(pool, object, meta, target, usize::MAX, buffer)
             }
             PinnedValue::Large(large) => self.copy_large(&large, target, buffer),
+            PinnedValue::Backed(_) => unreachable!("the blocks of a long value stay in memory"),
         }
     }
 

@@ -348,7 +348,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                 match value {
                     PinnedValue::Pooled { object, .. } => self.unpin(object),
                     PinnedValue::Large(large) => drop(large),
-                    PinnedValue::SameFilled { .. } => {}
+                    PinnedValue::SameFilled { .. } | PinnedValue::Backed(_) => {}
                 }
                 Ok(removed.map(|item| self.free_and_keep_key(hash, item)))
             },

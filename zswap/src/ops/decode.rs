@@ -28,6 +28,7 @@ impl<K, S> Store<K, S> {
                 Ok(())
             }
             PinnedValue::Large(large) => self.decode_large(large, buffer, backoff),
+            PinnedValue::Backed(record) => record.decode(buffer),
         }
     }
 

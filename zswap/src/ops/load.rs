@@ -314,6 +314,19 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
     }
 
+    /// Loads what is in memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load), or [`Error::WouldBlock`] if it is in the tier.
+    pub(crate) fn load_resident(
+        &self,
+        key: &K,
+        mut buffer: &mut [u8],
+    ) -> Result<Option<usize>, Error> {
+        self.fetch(key, &mut buffer, Access::LoadResident)
+    }
+
     /// Loads as a part of a batch, which keeps the histogram itself.
     pub(crate) fn load_untimed<Q>(&self, key: &Q, buffer: &mut [u8]) -> Result<Option<usize>, Error>
     where
@@ -350,7 +363,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         match value {
             PinnedValue::Pooled { object, .. } => self.unpin(object),
             PinnedValue::Large(large) => drop(large),
-            PinnedValue::SameFilled { .. } => {}
+            PinnedValue::SameFilled { .. } | PinnedValue::Backed(_) => {}
         }
         if self.free_removed(taken) { LoadOutcome::Loaded(len) } else { LoadOutcome::Replaced }
     }

@@ -16,7 +16,10 @@ mod scan;
 
 mod sample;
 
+pub(crate) mod ticket;
+
 // Shared by these.
+pub(crate) mod backed;
 pub(crate) mod decode;
 pub(crate) mod encode;
 pub(crate) mod pinned;

@@ -6,6 +6,8 @@
 //!   find ─► reference the pool, pin ─► [too many readers: wait, again] ─► use ─► unpin
 //! ```
 //!
+//! A block in the tier is read without any lock: see `backed`.
+//!
 //! The guard keeps the object's bytes even if the entry is replaced or removed. The reference keeps
 //! the pool.
 
@@ -15,9 +17,11 @@ use zpool_core::PoolError;
 use zpool_core::internal::{TryArc, prefetch};
 use zpool_manager::PoolRef;
 
+use crate::backing::read::ReadBuffer;
 use crate::index::equivalent::Equivalent;
 use crate::index::shard::{Shard, ValueRef};
 use crate::index::table::BucketId;
+use crate::ops::backed::{BackedRead, BackedRecord};
 use crate::store::Store;
 use crate::value::access::Access;
 use crate::value::backoff::{Backoff, is_too_many_readers};
@@ -43,6 +47,8 @@ pub(crate) enum PinnedValue<'p, 'o> {
         meta: ObjectMeta,
     },
     Large(TryArc<LargeValue>),
+    /// Read from the tier, and checked.
+    Backed(&'p BackedRecord<'p>),
 }
 
 impl PinnedValue<'_, '_> {
@@ -53,6 +59,7 @@ impl PinnedValue<'_, '_> {
             PinnedValue::SameFilled { len, .. } => *len,
             PinnedValue::Pooled { meta, .. } => meta.block_len,
             PinnedValue::Large(large) => large.len,
+            PinnedValue::Backed(record) => record.meta.block_len,
         }
     }
 }
@@ -96,7 +103,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         A: FnMut(&Shard<K>, BucketId) -> bool,
         F: FnOnce(PinnedValue<'_, '_>, Option<ValueId>, &mut Backoff) -> Result<R, Error>,
     {
-        if matches!(access, Access::Load | Access::Take)
+        if matches!(access, Access::Load | Access::LoadResident | Access::Take)
             && let Some(meter) = self.index().meter()
         {
             meter.asked(hash);
@@ -149,6 +156,21 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                     drop(shard);
                     return use_value(PinnedValue::Large(large), id, backoff).map(Some);
                 }
+                ValueRef::Backed(place) => {
+                    let found = self.note_backed(&mut shard, table_hash, place, access)?;
+                    drop(shard);
+                    let mut buffer = ReadBuffer::take();
+                    let record = match self.read_backed(hash, access, &found, &mut buffer)? {
+                        BackedRead::Record(record) => record,
+                        BackedRead::Lost => return Ok(None),
+                        BackedRead::Changed => continue,
+                    };
+                    let result = use_value(PinnedValue::Backed(&record), id, backoff);
+                    if result.is_ok() && found.is_hot {
+                        self.readmit(hash, &record);
+                    }
+                    return result.map(Some);
+                }
             }
         }
     }
@@ -182,6 +204,7 @@ impl<K, S> Store<K, S> {
                 result
             }
             Value::Large(large) => use_value(PinnedValue::Large(TryArc::clone(large)), backoff),
+            Value::Backed(_) => unreachable!("the blocks of a long value stay in memory"),
         }
     }
 

@@ -126,6 +126,15 @@ impl<K, S> Store<K, S> {
                 self.decode(pool, object, *meta, block)?;
                 buffer.copy_from_slice(&block[offset..][..wanted]);
             }
+            PinnedValue::Backed(record) if record.is_raw() => {
+                buffer.copy_from_slice(&record.object[offset..][..wanted]);
+            }
+            PinnedValue::Backed(record) => {
+                let mut scratch = Scratch::take();
+                let block = scratch.0.room(len)?;
+                record.decode(block)?;
+                buffer.copy_from_slice(&block[offset..][..wanted]);
+            }
             PinnedValue::Large(large) => {
                 let (mut skip, mut filled) = (offset, 0);
                 for part in &large.parts {

@@ -165,7 +165,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         };
         // Pinned while `keep` runs, so that no other value can have its id.
         match found {
-            ValueRef::SameFilled { .. } => {
+            ValueRef::SameFilled { .. } | ValueRef::Backed(_) => {
                 drop(shard);
                 ask(None)
             }

@@ -21,6 +21,7 @@ use crate::index::shard::Item;
 use crate::limit::Admission;
 use crate::limit::eviction_scope::EvictionScope;
 use crate::pressure::release::{IdleContexts, PoolScope};
+use crate::pressure::writeback::{PATIENCE, Writeback};
 use crate::stats::thrash::Departure;
 use crate::store::Store;
 use crate::value::Value;
@@ -67,8 +68,12 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     #[inline]
     pub(crate) fn admit(&self, pool: &PoolRef) -> Result<(), Error> {
         let Some(max) = self.limit().bytes() else { return Ok(()) };
-        let (evicts, was_full) = (self.eviction().evicts(), self.limit().above_low_watermark());
-        let verdict = match self.admit_by_bound(max, pool, evicts)? {
+        let (evicts, was_full) = (self.relieves_memory(), self.limit().above_low_watermark());
+        let verdict = self.admit_by_bound(max, pool, evicts)?;
+        if self.limit().take_relief_wanted() {
+            self.request_writeback();
+        }
+        let verdict = match verdict {
             Some(Admission::Room) => return Ok(()),
             Some(pressed) if !self.has_transient_bytes(pool, max) => pressed,
             _ => {
@@ -89,7 +94,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Judges by an upper bound of the held bytes. If an allocator panics in `bytes_held`, that is
     /// an error: nothing is stored then, and the older value is removed.
     #[inline]
-    fn admit_by_bound(
+    pub(crate) fn admit_by_bound(
         &self,
         max: usize,
         pool: &PoolRef,
@@ -131,7 +136,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// flight](Self::contexts_in_flight), and for a store that evicts, which would evict in vain
     /// for them, pools that await destruction.
     fn transient_bytes(&self) -> usize {
-        let pending = if self.eviction().evicts() { self.manager().pending_bytes() } else { 0 };
+        let pending = if self.relieves_memory() { self.manager().pending_bytes() } else { 0 };
         pending.saturating_add(self.in_flight_context_bytes())
     }
 
@@ -176,7 +181,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
         loop {
             let before = self.measure_held()?;
-            let freed = self.evict_step(step);
+            let freed = self.relieve_step(step);
             // Retired pools that have become empty.
             self.manager().destroy_pending();
             if freed > 0 && in_steps() {
@@ -261,6 +266,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             .is_ok_and(|held| held.saturating_add(bytes) <= max)
     }
 
+    /// Writes a segment of cold blocks to the tier, or evicts blocks that cost `step` bytes.
+    /// Returns the cost of those blocks, 0 if there were none.
+    fn relieve_step(&self, step: usize) -> usize {
+        match self.write_segment(PATIENCE) {
+            Writeback::Freed(freed) => freed,
+            _ if self.eviction().evicts() => self.evict_step(step),
+            _ => 0,
+        }
+    }
+
     /// Evicts entries that cost `step` bytes together, or fewer if the store already holds that
     /// much less: what an entry really frees depends on its neighbours. Trims the pools that the
     /// entries were in. Returns the cost of the entries, 0 if there were none.
@@ -306,7 +321,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let Some(_scope) = EvictionScope::enter(self.eviction()) else { return };
         let mut owed = self.limit().debt().charge(grown);
         while owed > 0 {
-            match self.evict_one() {
+            match self.relieve_one() {
                 Some(cost) => owed = self.limit().debt().credit(cost),
                 None => return self.limit().debt().reset(),
             }
@@ -319,6 +334,16 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         self.index().take_coldest(eviction.keep_compressible, |key| eviction.advise(key))
     }
 
+    /// Writes a segment of cold blocks to the tier, or evicts the coldest entry. Returns what they
+    /// cost, or `None` if there are none.
+    fn relieve_one(&self) -> Option<usize> {
+        match self.write_segment(PATIENCE) {
+            Writeback::Freed(freed) => Some(freed),
+            _ if self.eviction().evicts() => self.evict_one(),
+            _ => None,
+        }
+    }
+
     /// Evicts the coldest entry. Returns its cost, or `None` if there is no entry.
     fn evict_one(&self) -> Option<usize> {
         let (key, stored) = self.take_coldest()?;
@@ -329,7 +354,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// Frees an evicted item, and then notifies the listener. A panic of the listener is only
     /// counted.
-    fn notify_listener(&self, (key, stored): Item<K>) {
+    pub(crate) fn notify_listener(&self, (key, stored): Item<K>) {
         let len = stored.len();
         self.free(stored);
         let told = catch(|| {
@@ -376,7 +401,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     pub fn set_limit(&self, bytes: Option<usize>) -> Result<(), Error> {
         self.limit().set(bytes);
         self.manager().set_max_context_bytes(self.limit().max_context_bytes());
-        let (Some(pool), true) = (self.manager().current(), self.eviction().evicts()) else {
+        let (Some(pool), true) = (self.manager().current(), self.relieves_memory()) else {
             return Ok(());
         };
         if !self.may_keep_idle_context() {
@@ -390,13 +415,13 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 }
 
 impl<K, S> Store<K, S> {
-    /// Returns whether a store that adds bytes has to evict as many.
+    /// Returns whether a store that adds bytes has to evict as many, or write them to the tier.
     #[inline]
-    fn evicts_for_debt(&self) -> bool {
+    pub(crate) fn evicts_for_debt(&self) -> bool {
         // The flag may be left over from an earlier limit.
         self.limit().above_low_watermark()
             && self.limit().bytes().is_some()
-            && self.eviction().evicts()
+            && (self.eviction().evicts() || self.writes_back())
     }
 
     /// Frees an item that its owner removed, and credits its cost to the eviction debt, so that

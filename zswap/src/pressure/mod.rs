@@ -1,4 +1,5 @@
 //! Staying below the limit: release unused memory, then evict or refuse.
 
 pub(crate) mod evict;
-mod release;
+pub(crate) mod release;
+pub(crate) mod writeback;

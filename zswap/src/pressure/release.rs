@@ -120,6 +120,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             freed += self.manager().free_idle_contexts(
                 contexts == IdleContexts::KeepOne && self.may_keep_idle_context(),
             );
+            if let Some(tier) = self.index().tier() {
+                freed += tier.codecs.free_idle_contexts();
+            }
         }
         freed += self.shrink_index();
         self.visit(scope, |pool| {
@@ -238,7 +241,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Returns the error of a full store that can release nothing more.
     pub(crate) fn full_error(&self, held: usize, limit: usize) -> Error {
         let threshold =
-            if self.eviction().evicts() { limit } else { self.limit().low_watermark(limit) };
+            if self.relieves_memory() { limit } else { self.limit().low_watermark(limit) };
         Error::Full { held, limit, threshold }
     }
 }

@@ -16,6 +16,9 @@ impl fmt::Display for StoreStats {
         let Rejected { full, compress_failed, alloc_failed, no_pool, bad_input } = self.rejected;
         write!(f, "stores   {}; rejected: {full} full, {compress_failed} compress, ", self.stores)?;
         write!(f, "{alloc_failed} alloc, {no_pool} no pool, {bad_input} bad input")?;
+        if let Some(tier) = &self.tier {
+            write!(f, "\n{tier}")?;
+        }
         if let Some(LatencyStats { store, load }) = &self.latencies {
             write!(f, "\nstore    {store}\nload     {load}")?;
         }

@@ -5,6 +5,7 @@ mod display;
 pub(crate) mod drain_report;
 pub(crate) mod latency;
 pub(crate) mod thrash;
+pub(crate) mod tier_stats;
 
 use zpool_core::PoolId;
 use zpool_core::PoolStats;
@@ -14,13 +15,14 @@ use zpool_manager::ManagerStats;
 pub use self::cold_report::ColdStats;
 pub use self::latency::LatencySummary;
 pub use self::thrash::{SAMPLED_ONE_IN, THRASH_BUCKETS, ThrashCounts, ThrashStats};
+pub use self::tier_stats::{LostBlocks, TierStats};
 use crate::value::error::Error;
 
 /// Statistics of a store. Each figure was true at some moment during the call. Those about stored
 /// values add up exactly while no call runs. `Display` prints a table.
 ///
 /// ```text
-///   entries    = stored_compressed + stored_raw + same_filled + large_values
+///   entries    = stored_compressed + stored_raw + same_filled + large_values + tier.backed
 ///   held_bytes = pool_bytes + context_bytes + index_bytes
 ///   pool_bytes = the parts of `current`, summed over all pools
 /// ```
@@ -37,6 +39,8 @@ pub struct StoreStats {
     pub same_filled: usize,
     /// Entries that are values longer than a block.
     pub large_values: usize,
+    /// The tier below memory, if there is one.
+    pub tier: Option<TierStats>,
     /// Bytes of all that is stored, as it was given.
     pub stored_bytes: usize,
     /// The sum of the lengths of the objects in all pools.
@@ -49,7 +53,7 @@ pub struct StoreStats {
     pub current: PoolStats,
     /// Bytes of the compressors' contexts of all pools.
     pub context_bytes: usize,
-    /// Bytes of the index. What keys own on the heap is not in it.
+    /// Bytes of the index, and of the memory of a tier. What keys own on the heap is not in it.
     pub index_bytes: usize,
     /// The limit of the sum of those three, if there is one.
     pub limit_bytes: Option<usize>,
@@ -181,6 +185,8 @@ impl Counters {
             Error::BlockTooLong { .. } | Error::BufferTooSmall { .. } => &self.bad_input,
             Error::Full { .. } => &self.full,
             Error::NoPool => &self.no_pool,
+            // A store does not read.
+            Error::WouldBlock | Error::TierFailed(_) => &self.bad_input,
             Error::IndexOutOfMemory
             | Error::BufferOutOfMemory { .. }
             | Error::ResultsOutOfMemory
@@ -193,6 +199,7 @@ impl Counters {
     /// Counts an error that a load or take returned.
     pub(crate) fn load_failed(&self, error: &Error) {
         match error {
+            Error::TierFailed(_) => count(&self.read_failed),
             Error::Codec(_) => count(&self.decompress_failed),
             Error::Pool(_) | Error::AllocatorPanicked(_) => count(&self.read_failed),
             _ => {}

@@ -21,7 +21,7 @@ impl<K, S> Store<K, S> {
         let place = Index::<K>::entry_bytes();
         place
             + match stored {
-                Value::SameFilled { .. } => 0,
+                Value::SameFilled { .. } | Value::Backed(_) => 0,
                 Value::Pooled(block) => self.object_cost(block) + HANDLE_BYTES,
                 Value::Large(large) => {
                     let parts = large.parts.iter().map(|part| match part {
@@ -31,6 +31,12 @@ impl<K, S> Store<K, S> {
                     large.heap_bytes() + parts.sum::<usize>()
                 }
             }
+    }
+
+    /// Returns the cost of a value without its bucket in the index: what leaves memory if it goes
+    /// to the tier.
+    pub(crate) fn memory_cost(&self, stored: &Value) -> usize {
+        self.cost(stored) - Index::<K>::entry_bytes()
     }
 
     /// Returns the cost of an object: its length, or its share of a page in a pool that bounds the

@@ -113,7 +113,7 @@ impl DrainPolicy {
     }
 }
 
-/// Function that begins the work of a store's policy.
+/// Function that begins work of a store on its executor.
 pub(crate) type StartDrain<K, S> = fn(&Store<K, S>);
 
 /// A drain on the executor.

@@ -14,6 +14,7 @@ use zpool_core::might_block;
 use zpool_core::spec::{Component, PoolSpec};
 use zpool_manager::{PoolManager, SwitchError, Switched};
 
+use crate::backing::Tier;
 use crate::index::Index;
 use crate::index::shard::Item;
 use crate::limit::Limit;
@@ -76,6 +77,8 @@ struct Inner<K, S> {
     cold: ColdState,
     /// Called after each switch, if the policy is to drain.
     start_drain: Option<StartDrain<K, S>>,
+    /// Submits the job that writes to the tier, if there is one.
+    start_writeback: Option<StartDrain<K, S>>,
 }
 
 /// A reference to a store that does not keep it alive.
@@ -111,6 +114,7 @@ impl<K, S> Store<K, S> {
                 drain: DrainState::default(),
                 cold: ColdState::default(),
                 start_drain: None,
+                start_writeback: None,
             }),
         }
     }
@@ -132,6 +136,20 @@ impl<K, S> Store<K, S> {
             Arc::get_mut(&mut self.inner).expect("a new store has no clone").index.add_meter();
         }
         self
+    }
+
+    /// Adds a tier to a store that was just made, and what submits the job that writes to it.
+    pub(crate) fn with_tier(mut self, tier: Tier, start: Option<StartDrain<K, S>>) -> Store<K, S> {
+        let inner = Arc::get_mut(&mut self.inner).expect("a new store has no clone");
+        inner.index.add_tier(tier);
+        inner.limit.watch_low_watermark();
+        inner.start_writeback = start;
+        self
+    }
+
+    /// Returns what submits the job that writes to the tier.
+    pub(crate) fn start_writeback(&self) -> Option<StartDrain<K, S>> {
+        self.inner.start_writeback
     }
 
     /// Sets the time of a turn of the heat clock in a new store.

@@ -5,6 +5,8 @@
 pub(crate) enum Access {
     /// A use: the entry is evicted later.
     Load,
+    /// A use, but only of what is in memory.
+    LoadResident,
     /// Not a use.
     Peek,
     /// The entry is removed once its bytes are in the buffer.

@@ -56,6 +56,12 @@ pub enum Error {
     Pool(PoolError),
     /// The allocator panicked, with this message. The panic was contained.
     AllocatorPanicked(String),
+    /// `load` and other calls that read: the block is in the tier, and this thread is in a
+    /// [`NoBlock`](crate::plugin::NoBlock) section. Nothing has changed.
+    WouldBlock,
+    /// `load` and other calls that read: the backing store of the tier failed, with this message.
+    /// The block is still stored.
+    TierFailed(String),
     /// The compressor failed; a load reports a corrupt object by [`CodecError::Corrupt`].
     Codec(CodecError),
 }
@@ -96,6 +102,13 @@ impl fmt::Display for Error {
             Error::Pool(error) => error.fmt(f),
             Error::AllocatorPanicked(message) => {
                 write!(f, "the allocator panicked: {message}; switch to another one")
+            }
+            Error::WouldBlock => f.write_str(
+                "the block is in the tier, and reading it would block: load it outside of the \
+                 no-block section, or by a ticket",
+            ),
+            Error::TierFailed(message) => {
+                write!(f, "the tier could not be read: {message}; the block is still stored, retry")
             }
             Error::Codec(error) => error.fmt(f),
         }

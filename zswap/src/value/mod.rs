@@ -10,6 +10,8 @@ pub(crate) mod incompressible;
 pub(crate) mod meta;
 pub(crate) mod pooled_object;
 pub(crate) mod same_filled;
+pub(crate) mod source_pools;
+pub(crate) mod tier_place;
 
 use zpool_core::internal::TryArc;
 use zpool_core::{HandleId, PoolId};
@@ -17,6 +19,7 @@ use zpool_manager::PoolRef;
 
 use crate::value::meta::ObjectMeta;
 use crate::value::pooled_object::PooledObject;
+use crate::value::tier_place::TierPlace;
 
 /// The largest block size in bytes that a store can be built with.
 pub const MAX_BLOCK_SIZE: usize = 262_144;
@@ -30,6 +33,8 @@ pub(crate) enum Value {
     Pooled(PooledBlock),
     /// Several of these, together longer than a block may be.
     Large(TryArc<LargeValue>),
+    /// In the tier. The index counts the reference to the record, so there is nothing to free.
+    Backed(TierPlace),
 }
 
 /// A block in a pool.
@@ -58,6 +63,8 @@ pub(crate) enum ValueId {
     Pooled { pool: PoolId, handle: HandleId },
     /// Address of the parts, unique as long as they are shared.
     Large(usize),
+    /// No two records have one place.
+    Backed(TierPlace),
 }
 
 impl Value {
@@ -67,13 +74,14 @@ impl Value {
             Value::SameFilled { len, .. } => *len,
             Value::Pooled(block) => block.meta.block_len,
             Value::Large(large) => large.len,
+            Value::Backed(place) => place.block_len(),
         }
     }
 
-    /// Returns the bytes of its objects.
+    /// Returns the bytes of its objects in memory.
     pub(crate) fn object_len(&self) -> usize {
         match self {
-            Value::SameFilled { .. } => 0,
+            Value::SameFilled { .. } | Value::Backed(_) => 0,
             Value::Pooled(block) => block.meta.object_len,
             Value::Large(large) => large.object_len(),
         }
@@ -82,7 +90,7 @@ impl Value {
     /// Returns a pool that it is in; for a large value, the first one.
     pub(crate) fn pool(&self) -> Option<&PoolRef> {
         match self {
-            Value::SameFilled { .. } => None,
+            Value::SameFilled { .. } | Value::Backed(_) => None,
             Value::Pooled(block) => Some(block.object.pool()),
             Value::Large(large) => large.parts.iter().find_map(Value::pool),
         }
@@ -93,7 +101,7 @@ impl Value {
     #[inline]
     pub(crate) fn free(self) -> bool {
         match self {
-            Value::SameFilled { .. } => true,
+            Value::SameFilled { .. } | Value::Backed(_) => true,
             Value::Pooled(block) => block.object.free(),
             Value::Large(large) => {
                 let parts = large.into_inner().map(|large| large.parts).unwrap_or_default();

@@ -27,6 +27,7 @@ impl<K> Shard<K> {
             }
             Value::Pooled(block) => self.pack_block(block),
             Value::Large(large) => self.pack_large(large),
+            Value::Backed(place) => self.pack_backed(place),
         };
         if let Ok((entry, ..)) = &entered {
             self.count_in(entry);
@@ -110,6 +111,10 @@ impl<K> Shard<K> {
             PackedEntry::Large { number, .. } => {
                 Value::Large(self.values.remove(number, &mut self.list_bytes))
             }
+            PackedEntry::Backed { place, .. } => {
+                self.release_record(place);
+                Value::Backed(place)
+            }
         };
         self.stats.subtract(&stored);
         stored
@@ -146,9 +151,9 @@ impl<K> Shard<K> {
     /// index.
     #[inline]
     fn note_removed(&mut self, pool: u16, handle: &Handle) {
-        if !self.watches.is_empty() {
+        if self.is_watched() {
             let id = ValueId::Pooled { pool: self.pools.get(pool).id(), handle: handle.id() };
-            self.watches.left(id);
+            self.object_left(id);
         }
     }
 }

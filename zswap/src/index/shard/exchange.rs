@@ -125,14 +125,15 @@ impl<K: Eq> Shard<K> {
             return Ok(false);
         }
         // A watched entry does not keep its handle for another object.
-        let keeps_handle = self.watches.is_empty() && new.object.exchange(handle)?;
+        let watched = !self.watches.is_empty() || !self.clean.is_empty();
+        let keeps_handle = !watched && new.object.exchange(handle)?;
         if !keeps_handle {
             std::mem::swap(handle, new.object.handle_mut());
-            if !self.watches.is_empty() {
-                self.watches.left(new.object.id());
-            }
         }
         self.stats.exchange(entry, new);
+        if watched {
+            self.object_left(new.object.id());
+        }
         self.table.set_sum(at, std::mem::replace(&mut new.meta.checksum, old_sum));
         Ok(true)
     }
@@ -151,8 +152,8 @@ impl<K: Eq> Shard<K> {
         });
         let Some(unused_ref) = changed else { return Replaced::No };
         std::mem::swap(handle, new.object.handle_mut());
-        self.watches.left(new.object.id());
         self.stats.exchange(entry, new);
+        self.object_left(new.object.id());
         self.table.set_sum(at, std::mem::replace(&mut new.meta.checksum, old_sum));
         Replaced::Yes { unused_ref }
     }

@@ -6,6 +6,9 @@ mod entries;
 mod exchange;
 mod moving;
 mod shard_stats;
+mod tiered;
+
+use std::sync::Arc;
 
 use zpool_core::internal::TryArc;
 use zpool_core::{Handle, PoolId};
@@ -15,6 +18,8 @@ pub(crate) use self::conditional::SWEEP;
 pub(crate) use self::exchange::{Inserted, Replaced};
 pub(crate) use self::moving::{Exchanged, Temperature};
 pub(crate) use self::shard_stats::ShardStats;
+use crate::backing::Tier;
+use crate::backing::clean::CleanCopies;
 use crate::index::equivalent::Equivalent;
 use crate::index::large_values::LargeValues;
 use crate::index::packed_entry::PackedEntry;
@@ -24,6 +29,7 @@ use crate::index::table::{BucketId, Position, Seek, Table};
 use crate::index::watch::Watches;
 use crate::value::access::Access;
 use crate::value::meta::ObjectMeta;
+use crate::value::tier_place::TierPlace;
 use crate::value::{LargeValue, Value, ValueId};
 
 /// A key with its value, outside the index. Dropping one runs the key's own drop and frees the
@@ -53,6 +59,10 @@ pub(crate) struct Shard<K> {
     pub(crate) odd_turn: bool,
     /// Whether the hand has passed an entry in this turn that it may take.
     pub(crate) passed_evictable: bool,
+    /// The tier that entries may be in, if there is one.
+    tier: Option<Arc<Tier>>,
+    /// Records of blocks that are in memory.
+    clean: CleanCopies,
 }
 
 /// A value in the index, borrowed from its shard.
@@ -61,6 +71,7 @@ pub(crate) enum ValueRef<'s> {
     SameFilled { word: u64, len: usize },
     Pooled { handle: &'s Handle, pool: &'s PoolRef, meta: ObjectMeta },
     Large(&'s TryArc<LargeValue>),
+    Backed(TierPlace),
 }
 
 impl<K> Shard<K> {
@@ -76,6 +87,8 @@ impl<K> Shard<K> {
             odd_turn: false,
             passed_evictable: false,
             watches: Watches::default(),
+            tier: None,
+            clean: CleanCopies::default(),
         }
     }
 
@@ -107,6 +120,7 @@ impl<K> Shard<K> {
                 meta: meta.unpack(self.table.sum(at)),
             },
             PackedEntry::Large { number, .. } => ValueRef::Large(self.values.get(*number)),
+            PackedEntry::Backed { place, .. } => ValueRef::Backed(*place),
         })
     }
 
@@ -120,10 +134,12 @@ impl<K> Shard<K> {
     /// Takes everything out at once, memory included.
     pub(crate) fn take_all(&mut self) -> ShardContents<K> {
         self.watches.all_left();
+        self.forget_clean_copies();
         let contents = ShardContents {
             table: self.table.take_all(),
             pools: std::mem::take(&mut self.pools),
             values: std::mem::take(&mut self.values),
+            tier: self.tier.clone(),
         };
         self.list_bytes = 0;
         self.hand = Position::default();
@@ -224,7 +240,7 @@ impl<K: Eq> Shard<K> {
     #[inline]
     pub(crate) fn count_hit(&mut self, at: BucketId, access: Access) {
         self.stats.count_hit(access);
-        if access == Access::Load
+        if matches!(access, Access::Load | Access::LoadResident)
             && let Some((_, entry)) = self.table.get_mut(at)
         {
             entry.warm();
@@ -258,6 +274,7 @@ impl ValueRef<'_> {
             ValueRef::SameFilled { len, .. } => *len,
             ValueRef::Pooled { meta, .. } => meta.block_len,
             ValueRef::Large(large) => large.len,
+            ValueRef::Backed(place) => place.block_len(),
         }
     }
 
@@ -269,6 +286,7 @@ impl ValueRef<'_> {
                 ValueId::Pooled { pool: pool.id(), handle: handle.id() }
             }
             ValueRef::Large(large) => large.id(),
+            ValueRef::Backed(place) => ValueId::Backed(*place),
         }
     }
 }

@@ -17,7 +17,10 @@ pub(crate) struct ShardStats {
     pub(crate) raw: usize,
     pub(crate) same: usize,
     pub(crate) large: usize,
-    /// Bytes of the objects of all entries.
+    pub(crate) backed: usize,
+    /// Bytes of the objects of backed entries.
+    pub(crate) backed_bytes: usize,
+    /// Bytes of the objects in pools of all entries.
     pub(crate) payload: usize,
     /// Bytes of all blocks and values, as they were given.
     pub(crate) stored_bytes: usize,
@@ -47,6 +50,11 @@ impl<K> Shard<K> {
                 let large = self.values.get(*number);
                 self.stats.add(BlockKind::Large, large.object_len(), large.len);
             }
+            PackedEntry::Backed { place, .. } => {
+                let place = place.unpack();
+                self.stats.add(BlockKind::Backed, 0, place.block_len);
+                self.stats.backed_bytes += place.object_len;
+            }
         }
     }
 }
@@ -58,6 +66,8 @@ impl ShardStats {
         self.raw += other.raw;
         self.same += other.same;
         self.large += other.large;
+        self.backed += other.backed;
+        self.backed_bytes += other.backed_bytes;
         self.payload += other.payload;
         self.stored_bytes += other.stored_bytes;
         self.stores += other.stores;
@@ -94,7 +104,7 @@ impl ShardStats {
     #[inline]
     pub(crate) fn count_hit(&mut self, access: Access) {
         match access {
-            Access::Load => self.load_hits += 1,
+            Access::Load | Access::LoadResident => self.load_hits += 1,
             Access::Peek | Access::Examine => self.peek_hits += 1,
             Access::Take => {}
         }
@@ -103,16 +113,16 @@ impl ShardStats {
     /// Reverts what [`count_hit`](Self::count_hit) counted under the same lock.
     pub(crate) fn uncount_hit(&mut self, access: Access) {
         match access {
-            Access::Load => self.load_hits -= 1,
+            Access::Load | Access::LoadResident => self.load_hits -= 1,
             Access::Peek | Access::Examine => self.peek_hits -= 1,
             Access::Take => {}
         }
     }
 
     #[inline]
-    pub(super) fn count_miss(&mut self, access: Access) {
+    pub(crate) fn count_miss(&mut self, access: Access) {
         match access {
-            Access::Load => self.load_misses += 1,
+            Access::Load | Access::LoadResident => self.load_misses += 1,
             Access::Peek | Access::Examine => self.peek_misses += 1,
             Access::Take => self.take_misses += 1,
         }
@@ -121,6 +131,7 @@ impl ShardStats {
     /// Resets the figures about stored values, after all were removed.
     pub(super) fn reset_stored(&mut self) {
         (self.compressed, self.raw, self.same, self.large) = (0, 0, 0, 0);
+        (self.backed, self.backed_bytes) = (0, 0);
         (self.payload, self.stored_bytes) = (0, 0);
     }
 
@@ -136,6 +147,10 @@ impl ShardStats {
             Value::Pooled(block) if block.meta.raw => BlockKind::Raw,
             Value::Pooled(_) => BlockKind::Compressed,
             Value::Large(_) => BlockKind::Large,
+            Value::Backed(place) => {
+                self.backed_bytes -= place.unpack().object_len;
+                BlockKind::Backed
+            }
         };
         *self.count(kind) -= 1;
         self.payload -= stored.object_len();
@@ -148,6 +163,7 @@ impl ShardStats {
             BlockKind::Raw => &mut self.raw,
             BlockKind::Compressed => &mut self.compressed,
             BlockKind::Large => &mut self.large,
+            BlockKind::Backed => &mut self.backed,
         }
     }
 }
@@ -159,4 +175,5 @@ enum BlockKind {
     Raw,
     Compressed,
     Large,
+    Backed,
 }

@@ -209,6 +209,22 @@ impl<K> Table<K> {
         Some(BucketId { segment: STASH, bucket: bucket as u32 })
     }
 
+    /// Finds the bucket of this hash for which `is` returns true, whatever its key.
+    pub(crate) fn find_at(
+        &self,
+        hash: u64,
+        mut is: impl FnMut(BucketId) -> bool,
+    ) -> Option<BucketId> {
+        let number = self.number(hash);
+        let segment = self.segment(number);
+        let at = |bucket: usize| BucketId { segment: number, bucket: bucket as u32 };
+        if let Some(bucket) = segment.find_at(hash, |bucket, _| is(at(bucket))) {
+            return Some(at(bucket));
+        }
+        let stashed = |bucket: usize| BucketId { segment: STASH, bucket: bucket as u32 };
+        (0..self.stash.len()).map(stashed).find(|at| is(*at))
+    }
+
     /// Prefetches the buckets where a hash is looked for.
     #[inline]
     pub(crate) fn prefetch(&self, hash: u64) {

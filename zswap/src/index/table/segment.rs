@@ -276,6 +276,17 @@ impl<K> Segment<K> {
     /// Returns the bucket of the key of this hash for which `is` returns true.
     #[inline]
     pub(crate) fn find(&self, hash: u64, mut is: impl FnMut(&K) -> bool) -> Option<usize> {
+        self.find_at(hash, |_, key| is(key))
+    }
+
+    /// Returns the bucket of an entry of this hash for which `is` returns true. Entries of other
+    /// hashes may have the same home, so `is` sees some of these.
+    #[inline]
+    pub(crate) fn find_at(
+        &self,
+        hash: u64,
+        mut is: impl FnMut(usize, &K) -> bool,
+    ) -> Option<usize> {
         let buckets = &self.buckets[..];
         if buckets.is_empty() {
             return None;
@@ -284,7 +295,7 @@ impl<K> Segment<K> {
         let mut distance = 0;
         while let Some((key, entry)) = &buckets[at] {
             let theirs = entry.state().distance();
-            if theirs == distance && is(key) {
+            if theirs == distance && is(at, key) {
                 return Some(at);
             }
             if theirs < distance {

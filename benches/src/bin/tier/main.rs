@@ -1,0 +1,135 @@
+//! Measures the tier below memory: `cargo run --release -p benches --bin tier -- FILE... [--json]`.
+//!
+//! The tier is a file in `--dir`, with direct I/O where the file system has it. Pages that are
+//! same-filled are left out, since they never go to a tier.
+//!
+//! - `write_rate_over_disk`: bytes of objects per second that `write_back` moves to the tier, over
+//!   the rate at which the same file takes segments of 1 MiB one after the other. Both by the wall
+//!   clock, by turns.
+//! - `bytes_written_per_byte_put_drop_oldest`: bytes written to the tier for each byte of objects
+//!   that left memory, once the tier is full and drops its oldest segments.
+//!   `bytes_written_per_byte_put` is the same figure.
+//! - `bytes_written_per_byte_put_refuse`: likewise for a tier that refuses, and which is 90 percent
+//!   full of live blocks.
+//! - `backed_load_over_pread`: the median latency of a peek of a block in the tier, over that of
+//!   the reads alone that these peeks made, repeated on the same file.
+//! - `stores_with_tier`: stores per CPU second of the process in a store at its limit, which is an
+//!   eighth of the data, over those of a store without a limit.
+//! - `bytes_per_backed_block`: bytes of the index per block in the tier, and `bytes_per_entry`, the
+//!   same before the blocks went there.
+
+mod amplification;
+mod latency;
+mod rates;
+mod recording;
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use benches::{Failure, FigureRows, Output, exit};
+use clap::Parser;
+use workload::{Pages, read_files};
+use zswap::plugin::BackingStore;
+use zswap::tier::{FileTier, TierPolicy};
+use zswap::{AtLimit, Store, StoreBuilder};
+
+const PAGE: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+
+/// An odd number, so that the median is of one round.
+const ROUNDS: usize = 5;
+
+/// Bytes of a segment.
+const SEGMENT: usize = 1 << 20;
+
+/// Fewer pages than this fill too few segments.
+const FEWEST_PAGES: usize = 8192;
+
+/// Take at most this many bytes of a file.
+const MAX_BYTES: u64 = 128 << 20;
+
+/// Measures the tier below memory
+#[derive(Debug, Parser)]
+struct Options {
+    /// Files whose pages are stored
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// The directory of the tier's file
+    #[arg(long, value_name = "DIR", default_value_os_t = std::env::temp_dir())]
+    dir: PathBuf,
+    #[command(flatten)]
+    output: Output,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    exit(measure(&options).map(|report| options.output.print(&report)))
+}
+
+fn measure(options: &Options) -> Result<FigureRows, Failure> {
+    let mut rows = FigureRows::default();
+    for file in &options.files {
+        let pages = read_files(&[file], PAGE, Some(MAX_BYTES))?.without_same_filled();
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if pages.len() < FEWEST_PAGES {
+            return Err(format!("{name}: {} pages: too few", pages.len()).into());
+        }
+        let subject = Subject { file: name, pages, dir: &options.dir };
+        rates::measure(&subject, &mut rows)?;
+        amplification::measure(&subject, &mut rows)?;
+        latency::measure(&subject, &mut rows)?;
+    }
+    Ok(rows)
+}
+
+/// The pages of one file, and the place for the tier.
+struct Subject<'o> {
+    file: String,
+    pages: Pages,
+    dir: &'o Path,
+}
+
+impl Subject<'_> {
+    /// Makes a file of so many segments.
+    fn file_tier(&self, segments: usize) -> Result<FileTier, Failure> {
+        let bytes = segments as u64 * SEGMENT as u64;
+        Ok(FileTier::builder(self.dir, bytes).segment_bytes(SEGMENT).build()?)
+    }
+
+    /// Segments that have room for all pages several times, even if none shrinks.
+    fn roomy(&self) -> usize {
+        2 * self.pages.len() * PAGE.get() / SEGMENT + 8
+    }
+
+    /// Stores every page under its number.
+    fn store_all(&self, store: &Store<u64>) -> Result<(), Failure> {
+        for (key, page) in (0..).zip(&self.pages) {
+            store.store(key, page)?;
+        }
+        Ok(())
+    }
+
+    /// Checks that every page that is there is what it was.
+    fn check_all(&self, store: &Store<u64>) -> Result<(), Failure> {
+        let mut buffer = vec![0; PAGE.get()];
+        for (key, page) in (0u64..).zip(&self.pages) {
+            if let Some(len) = store.peek(&key, &mut buffer)?
+                && buffer[..len] != *page
+            {
+                return Err(format!("page {key} is not what was stored").into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns a builder of a store with a tier that drops its oldest segment.
+fn builder(limit: usize, backing: Arc<dyn BackingStore>) -> StoreBuilder<u64> {
+    Store::builder().limit_bytes(limit).at_limit(AtLimit::Evict).tier(backing)
+}
+
+/// Returns a builder of a store with a tier that refuses.
+fn refusing(limit: usize, backing: Arc<dyn BackingStore>) -> StoreBuilder<u64> {
+    builder(limit, backing).at_limit(AtLimit::Refuse).tier_policy(TierPolicy::Refuse)
+}

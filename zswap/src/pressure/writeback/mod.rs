@@ -1,0 +1,209 @@
+//! Writing cold blocks to the tier: one segment, in a storing thread at the limit or in a job.
+//!
+//! ```text
+//!   carry      records of a leaving segment that are written again
+//!   stage      under a shard's lock: the clock's hand: cold? pin ─► unlock ─► copy it
+//!   write      one call of the backing store, under no lock; if it fails, nothing has changed
+//!   exchange   under its shard's lock: each entry that is still the one seen, for its record
+//!              ─► unlock ─► unpin ─► free the object
+//!   drop       the segment whose records were carried, and whose others are evicted
+//! ```
+//!
+//! Until the write has succeeded every block is in memory, so there is no gap, and an older block
+//! never replaces a newer one (B21). A slot is kept free for the next write, so nothing is ever
+//! overwritten to which an entry refers.
+//!
+//! - Same-filled blocks stay in memory: they are in the index alone.
+//! - Raw blocks go as others do.
+//! - Values of several blocks stay in memory. A store that evicts takes those that are cold.
+
+pub(crate) mod background;
+mod batch;
+mod carry;
+mod readmission;
+mod stage;
+
+use std::hash::{BuildHasher, Hash};
+use std::time::Duration;
+
+use bumpalo::Bump;
+use zpool_core::internal::catch;
+use zpool_core::might_block;
+
+use self::batch::{BatchCodecs, StagedBlocks};
+use self::carry::Leaving;
+use crate::backing::Tier;
+use crate::backing::record::DirectoryItem;
+use crate::backing::writer::{Borrowed, StagedSegment, TierWriter};
+use crate::limit::eviction_scope::EvictionScope;
+use crate::store::Store;
+use crate::value::source_pools::SourcePools;
+use crate::value::tier_place::TierPlace;
+
+/// How long a storing thread waits for another one that writes.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Outcome of an attempt to write a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Writeback {
+    /// Entries that cost so many bytes have left memory. 1 if another thread was waited for.
+    Freed(usize),
+    /// Another thread writes.
+    Busy,
+    /// There is nothing to write, no room in the tier, or the write failed.
+    Nothing,
+}
+
+/// The parts of the batch that is being written.
+struct WritebackBatch<'b, 'p> {
+    tier: &'b Tier,
+    staged: StagedSegment<'b>,
+    sources: &'p SourcePools,
+    codecs: BatchCodecs<'b>,
+    blocks: StagedBlocks<'b, 'p>,
+    /// The segment that makes room for this one.
+    leaving: Option<Leaving<'b>>,
+    /// Bytes that entries cost which have left memory.
+    freed: usize,
+}
+
+/// # The tier below memory
+impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
+    /// Writes one segment of cold blocks to the [tier](crate::StoreBuilder::tier) now. Returns
+    /// roughly the bytes that have left memory, or 0 if there is nothing to write.
+    ///
+    /// A store at its limit does this by itself. This call is for programs that know a good moment,
+    /// such as before they sleep. Blocks that were loaded since the eviction clock's hand last
+    /// passed them stay in memory, and cool.
+    ///
+    /// # Concurrency
+    ///
+    /// May block. Any number of threads may use the store meanwhile. If another thread writes,
+    /// waits until it has.
+    pub fn write_back(&self) -> usize {
+        let Some(_scope) = EvictionScope::enter(self.eviction()) else { return 0 };
+        match self.write_segment(PATIENCE) {
+            Writeback::Freed(freed) => freed,
+            Writeback::Busy | Writeback::Nothing => 0,
+        }
+    }
+
+    /// Returns whether a full store makes room, instead of refusing at once.
+    #[inline]
+    pub(crate) fn relieves_memory(&self) -> bool {
+        self.eviction().evicts() || self.writes_back()
+    }
+
+    /// Writes one segment of cold blocks, and drops or compacts another one if the tier is full.
+    pub(crate) fn write_segment(&self, patience: Duration) -> Writeback {
+        let Some(tier) = self.index().tier().filter(|tier| tier.is_on()) else {
+            return Writeback::Nothing;
+        };
+        might_block("writing to the tier");
+        let mut writer = match tier.borrow_writer(patience) {
+            Borrowed::AtOnce(writer) => writer,
+            // Another thread has written.
+            Borrowed::Waited => return Writeback::Freed(1),
+            Borrowed::No => return Writeback::Busy,
+        };
+        tier.codecs.drop_unused();
+        if writer.order.free() <= 1 {
+            tier.discard_dead(&mut writer);
+        }
+        let written = self.write_with(tier, &mut writer);
+        tier.codecs.drop_unused();
+        written
+    }
+
+    fn write_with(&self, tier: &Tier, writer: &mut TierWriter) -> Writeback {
+        let Some(number) = writer.order.next_free() else { return Writeback::Nothing };
+        let leaving = match self.choose_leaving(tier, writer) {
+            Ok(leaving) => leaving,
+            Err(NoRoomInTier) => return Writeback::Nothing,
+        };
+        let TierWriter { order, buffer, read_buffer, arena } = writer;
+        let arena: &Bump = arena;
+        let (id, unit) = (tier.segments.id(number), tier.segments.unit());
+        let sources = SourcePools::default();
+        let mut batch = WritebackBatch {
+            tier,
+            staged: StagedSegment::new(buffer, id, unit, tier.properties()),
+            sources: &sources,
+            codecs: BatchCodecs::new(tier),
+            blocks: StagedBlocks::new_in(arena),
+            leaving: leaving.map(|leaving| Leaving::new(leaving, arena)),
+            freed: 0,
+        };
+        if !self.carry(&mut batch, read_buffer) {
+            if let Some(leaving) = batch.leaving.filter(|leaving| leaving.is_unreadable) {
+                order.set_aside(leaving.number);
+            }
+            return Writeback::Nothing;
+        }
+        self.stage_cold(&mut batch);
+        let WritebackBatch { staged, blocks, leaving, codecs, mut freed, .. } = batch;
+        let is_useless =
+            blocks.is_empty() && leaving.as_ref().is_none_or(|it| it.carried.is_empty());
+        if is_useless {
+            // Only clean copies, or nothing.
+            return if freed > 0 { Writeback::Freed(freed) } else { Writeback::Nothing };
+        }
+        let records = staged.records();
+        let carried = leaving.iter().flat_map(|leaving| leaving.carried.iter());
+        let carried =
+            carried.map(|record| DirectoryItem { hash: record.hash, offset: record.offset() });
+        let items = blocks.iter().map(|block| block.directory_item());
+        let bytes = staged.finish(carried.chain(items));
+        tier.segments.set_written(id, bytes.len(), records);
+        if !tier.write(number, bytes) {
+            return if freed > 0 { Writeback::Freed(freed) } else { Writeback::Nothing };
+        }
+        order.mark_written();
+        freed += self.exchange_blocks(tier, blocks);
+        drop(codecs);
+        for pool in sources.iter() {
+            catch(|| pool.zpool().trim());
+        }
+        if let Some(leaving) = leaving {
+            self.finish_leaving(tier, &leaving);
+            tier.retire_segment(order, leaving.number);
+        }
+        if self.limit().above_low_watermark() {
+            self.limit().note_removed();
+        }
+        Writeback::Freed(freed.max(1))
+    }
+
+    /// Exchanges the blocks of a segment that was written for their records. Returns what those
+    /// cost that were still the same.
+    fn exchange_blocks(&self, tier: &Tier, blocks: StagedBlocks<'_, '_>) -> usize {
+        let mut freed = 0;
+        for mut block in blocks {
+            let place = TierPlace::pack(block.place);
+            let old = self.index().exchange_for_record(block.hash, block.seen, place);
+            // Before the object is freed: an allocator may wait for readers (B20).
+            self.unpin(&mut block.object);
+            match old {
+                Some(old) => {
+                    freed += self.memory_cost(&old);
+                    tier.counters.put.add(1);
+                    tier.counters.bytes_put.add(block.place.object_len as u64);
+                    self.free(old);
+                }
+                None => tier.counters.changed.add(1),
+            }
+        }
+        freed
+    }
+}
+
+/// The tier refuses, and has no room.
+struct NoRoomInTier;
+
+impl<K, S> Store<K, S> {
+    /// Returns whether there is a tier that takes blocks.
+    #[inline]
+    pub(crate) fn writes_back(&self) -> bool {
+        self.index().tier().is_some_and(|tier| tier.is_on())
+    }
+}
