@@ -1,5 +1,5 @@
-//! The body of the fuzz target `tier` on random inputs: a backing store that returns hostile records
-//! never makes a load return other bytes.
+//! The body of the fuzz target `tier` on random inputs: a backing store that returns hostile
+//! records never makes a load return other bytes.
 #![cfg(not(zpool_loom))]
 
 #[path = "../../fuzz/src/tier.rs"]
