@@ -1,5 +1,5 @@
-//! The body of the fuzz target `tier` on random inputs: a backing store that returns hostile records
-//! never makes a load return other bytes.
+//! The body of the fuzz target `tier` on random inputs: a backing store that returns hostile
+//! records never makes a load return other bytes.
 
 #[path = "../../fuzz/src/tier.rs"]
 #[allow(unreachable_pub, reason = "a part of another crate, run here as it is")]

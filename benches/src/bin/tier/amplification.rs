@@ -21,11 +21,12 @@ const FULL_PERCENT: usize = 90;
 
 pub(crate) fn measure(subject: &Subject<'_>, rows: &mut FigureRows) -> Result<(), Failure> {
     let dropping = drop_oldest(subject)?;
-    let refuse = refuse(subject)?;
+    let [refuse, from_empty] = refuse(subject)?;
     for (name, value) in [
         ("bytes_written_per_byte_put", dropping),
         ("bytes_written_per_byte_put_drop_oldest", dropping),
         ("bytes_written_per_byte_put_refuse", refuse),
+        ("bytes_written_per_byte_put_refuse_from_empty", from_empty),
     ] {
         rows.results.push(FigureRow::once(&subject.file, name, value));
     }
@@ -86,12 +87,18 @@ fn drop_oldest(subject: &Subject<'_>) -> Result<f64, Failure> {
     amplification(&store, || run(subject, &store, keys, 2))
 }
 
-/// A tier whose live blocks fill most of it, while they change.
-fn refuse(subject: &Subject<'_>) -> Result<f64, Failure> {
-    let (held, payload) = measured(subject)?;
-    let segments = (payload * 4 / 5 * 100 / FULL_PERCENT / SEGMENT).max(4);
-    let file = Arc::new(subject.file_tier(segments)?);
-    let store = refusing((held / 5).max(4 * SEGMENT), file).build()?;
+/// A tier whose live blocks fill most of it, while they change. Returns the figure from when it is
+/// full, and that from the beginning.
+fn refuse(subject: &Subject<'_>) -> Result<[f64; 2], Failure> {
+    let (held, _) = measured(subject)?;
+    let limit = (held / 5).max(4 * SEGMENT);
+    // With room for all, to see what is live.
+    let roomy = refusing(limit, Arc::new(subject.file_tier(subject.roomy())?)).build()?;
+    subject.store_all(&roomy)?;
+    let live = roomy.stats().tier.unwrap_or_default().live_bytes;
+    drop(roomy);
+    let segments = (live * 100 / FULL_PERCENT).div_ceil(SEGMENT).max(4);
+    let store = refusing(limit, Arc::new(subject.file_tier(segments)?)).build()?;
     for (key, page) in (0..).zip(&subject.pages) {
         match store.store(key, page) {
             Ok(()) => {}
@@ -100,5 +107,7 @@ fn refuse(subject: &Subject<'_>) -> Result<f64, Failure> {
         }
     }
     let keys = store.len();
-    amplification(&store, || run(subject, &store, keys, 3))
+    let steady = amplification(&store, || run(subject, &store, keys, 3))?;
+    let tier = store.stats().tier.unwrap_or_default();
+    Ok([steady, tier.bytes_written as f64 / tier.bytes_put as f64])
 }

@@ -10,7 +10,7 @@
 //!   that left memory, once the tier is full and drops its oldest segments.
 //!   `bytes_written_per_byte_put` is the same figure.
 //! - `bytes_written_per_byte_put_refuse`: likewise for a tier that refuses, and which is 90 percent
-//!   full of live blocks.
+//!   full of live blocks. `.._refuse_from_empty`: with the writes that filled it.
 //! - `backed_load_over_pread`: the median latency of a peek of a block in the tier, over that of
 //!   the reads alone that these peeks made, repeated on the same file.
 //! - `stores_with_tier`: stores per CPU second of the process in a store at its limit, which is an
