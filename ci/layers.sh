@@ -12,7 +12,7 @@ level() {
         zpool-zbud | zpool-zsmalloc | zpool-lz4 | zpool-lzo | zpool-pagelz | zpool-zstd) echo 1 ;;
         zpool-manager | zpool-conformance) echo 2 ;;
         zswap | workload) echo 3 ;;
-        zswap-cache | zpool-region) echo 4 ;;
+        zswap-cache | zpool-region | zswap-tier-object-store | zswap-tier-redis) echo 4 ;;
         zlab | benches) echo 5 ;;
         *) echo none ;;
     esac

@@ -11,7 +11,8 @@ tree() {
 }
 published="zpool-core zpool-zbud zpool-zsmalloc zpool-lz4 zpool-zstd zpool-manager"
 bad=0
-for package in $published zpool-conformance zswap zswap-cache zpool-region; do
+published="$published zpool-conformance zswap zswap-cache zpool-region"
+for package in $published zswap-tier-object-store zswap-tier-redis; do
     crates=$(tree "$package" normal,build)
     if grep -E ': .*GPL' <<<"$crates"; then
         echo "$package must not depend on GPL code" >&2

@@ -12,11 +12,13 @@
 //!   whole. Nothing is overwritten in place, so a write that fails loses nothing but itself.
 //! - [`BackingStore`] is the contract. Its user verifies what comes back: a backing store promises
 //!   nothing about contents that its medium damaged.
-//! - [`AlignedBytes`] are buffers for it, as direct I/O needs them.
+//! - [`AlignedBytes`] are buffers for it, as direct I/O needs them. [`SegmentVersions`] names
+//!   segments for media that may carry out a request late.
 
 #[allow(unsafe_code, reason = "owns an allocation with an alignment of its own")]
 mod aligned_bytes;
 mod properties;
+mod versions;
 
 use core::error::Error;
 use core::fmt::{self, Debug, Display};
@@ -24,6 +26,7 @@ use std::sync::Arc;
 
 pub use aligned_bytes::{AlignedBytes, AllocationRefused};
 pub use properties::{BackingProperties, PropertiesError};
+pub use versions::SegmentVersions;
 
 /// Keeps the segments of a tier, outside of the pools' memory.
 ///
@@ -46,7 +49,8 @@ pub use properties::{BackingProperties, PropertiesError};
 /// # Errors
 ///
 /// - W6. After a `write` that failed, the contents of that segment are unspecified. All other
-///   segments are unchanged, and the same write may succeed later.
+///   segments are unchanged, and the same write may succeed later. If the failed one is carried out
+///   late, it does not replace a later one.
 /// - W7. A `read` that returns less than the whole range is an error, not a short success. The
 ///   contents of `into` are then unspecified.
 ///

@@ -1,0 +1,128 @@
+//! Settings, and the error of those that cannot be.
+
+use std::collections::hash_map::RandomState;
+use std::error::Error;
+use std::fmt;
+use std::hash::BuildHasher;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::ObjectStore;
+use object_store::path::Path;
+use tokio::runtime::Handle;
+use zpool_core::backing::{BackingProperties, PropertiesError};
+
+use crate::requests::Requests;
+use crate::tier::ObjectStoreTier;
+
+/// The bytes of a segment unless chosen otherwise: 8 MiB, because a request costs a round trip
+/// whatever its length.
+pub const DEFAULT_SEGMENT_BYTES: usize = 8 << 20;
+
+/// The time that a call waits for its answer unless chosen otherwise.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The first part of objects' names unless chosen otherwise.
+pub const DEFAULT_PREFIX: &str = "zswap-tier";
+
+/// Settings of an [`ObjectStoreTier`].
+#[derive(Debug, Clone)]
+pub struct ObjectStoreTierBuilder {
+    store: Arc<dyn ObjectStore>,
+    bytes: u64,
+    segment_bytes: usize,
+    timeout: Duration,
+    prefix: Path,
+    runtime: Option<Handle>,
+}
+
+impl ObjectStoreTierBuilder {
+    pub(crate) fn new(store: Arc<dyn ObjectStore>, bytes: u64) -> ObjectStoreTierBuilder {
+        ObjectStoreTierBuilder {
+            store,
+            bytes,
+            segment_bytes: DEFAULT_SEGMENT_BYTES,
+            timeout: DEFAULT_TIMEOUT,
+            prefix: Path::from(DEFAULT_PREFIX),
+            runtime: None,
+        }
+    }
+
+    /// Sets the bytes of a segment, which is an object (default: [`DEFAULT_SEGMENT_BYTES`]).
+    pub fn segment_bytes(self, segment_bytes: usize) -> ObjectStoreTierBuilder {
+        ObjectStoreTierBuilder { segment_bytes, ..self }
+    }
+
+    /// Sets how long a call waits for its answer before it fails (default: [`DEFAULT_TIMEOUT`]).
+    /// The object store may repeat a request within that time.
+    pub fn timeout(self, timeout: Duration) -> ObjectStoreTierBuilder {
+        ObjectStoreTierBuilder { timeout, ..self }
+    }
+
+    /// Sets the first part of the objects' names (default: [`DEFAULT_PREFIX`]). Behind it is a part
+    /// that each tier draws at random.
+    pub fn prefix(self, prefix: impl Into<Path>) -> ObjectStoreTierBuilder {
+        ObjectStoreTierBuilder { prefix: prefix.into(), ..self }
+    }
+
+    /// Sets the runtime on which requests run (default: one of the tier's own, with one thread).
+    ///
+    /// Calls wait on the calling thread, so the runtime has to make progress without it. If one of
+    /// its threads calls the tier, then it needs a second one, and a current-thread runtime does
+    /// not do: calls would wait until their timeout.
+    pub fn runtime(self, runtime: Handle) -> ObjectStoreTierBuilder {
+        ObjectStoreTierBuilder { runtime: Some(runtime), ..self }
+    }
+
+    /// Makes the tier. The bytes are rounded down to whole segments. Makes no request.
+    ///
+    /// # Errors
+    ///
+    /// [`ObjectStoreTierError`] if the bytes are less than a segment, or if the runtime cannot
+    /// start its thread.
+    pub fn build(self) -> Result<ObjectStoreTier, ObjectStoreTierError> {
+        let segments = self.bytes / (self.segment_bytes.max(1) as u64);
+        let segments = u32::try_from(segments).unwrap_or(u32::MAX);
+        let properties = BackingProperties::new(self.segment_bytes, segments)
+            .map_err(ObjectStoreTierError::Properties)?
+            .with_remote();
+        let requests = match self.runtime {
+            Some(handle) => Requests::on(handle, self.timeout),
+            None => {
+                Requests::on_own_runtime(self.timeout).map_err(ObjectStoreTierError::Runtime)?
+            }
+        };
+        let own = format!("{:016x}", RandomState::new().hash_one(std::process::id()));
+        let prefix: Path = self.prefix.parts().chain([own.into()]).collect();
+        Ok(ObjectStoreTier::new(self.store, properties, prefix, requests))
+    }
+}
+
+/// The reason why there is no [`ObjectStoreTier`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ObjectStoreTierError {
+    /// The bytes or the length of segments cannot be.
+    Properties(PropertiesError),
+    /// The runtime could not start.
+    Runtime(io::Error),
+}
+
+impl fmt::Display for ObjectStoreTierError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ObjectStoreTierError::Properties(error) => {
+                write!(f, "no tier in an object store: {error}")
+            }
+            ObjectStoreTierError::Runtime(error) => write!(
+                f,
+                "cannot start a runtime for requests to an object store: {error}; free resources, \
+                 or name a runtime of your own"
+            ),
+        }
+    }
+}
+
+/// The text is whole, so there is no source.
+impl Error for ObjectStoreTierError {}

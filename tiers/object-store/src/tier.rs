@@ -1,0 +1,160 @@
+//! Segments as objects.
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use zpool_core::backing::{
+    BackingError, BackingProperties, BackingStore, SegmentNumber, SegmentVersions,
+};
+
+use crate::builder::ObjectStoreTierBuilder;
+use crate::requests::Requests;
+
+/// A tier whose segments are objects.
+///
+/// Calls wait for the network, at most for the timeout. Segments are written from a copy in memory,
+/// because a request outlives the call that gave up on it. For the same reason each write has an
+/// object of its own: one that is carried out late does not replace a later one.
+pub struct ObjectStoreTier {
+    store: Arc<dyn ObjectStore>,
+    properties: BackingProperties,
+    prefix: Path,
+    requests: Requests,
+    versions: SegmentVersions,
+}
+
+impl ObjectStoreTier {
+    /// Begins to make a tier of `bytes` in `store`.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    ///
+    /// use zswap_tier_object_store::ObjectStoreTier;
+    /// use zswap_tier_object_store::object_store::memory::InMemory;
+    ///
+    /// let tier = ObjectStoreTier::builder(Arc::new(InMemory::new()), 64 << 20)
+    ///     .prefix("cache/of/this-service")
+    ///     .timeout(Duration::from_secs(5))
+    ///     .build()?;
+    /// assert!(tier.prefix().as_ref().starts_with("cache/of/this-service/"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn builder(store: Arc<dyn ObjectStore>, bytes: u64) -> ObjectStoreTierBuilder {
+        ObjectStoreTierBuilder::new(store, bytes)
+    }
+
+    pub(crate) fn new(
+        store: Arc<dyn ObjectStore>,
+        properties: BackingProperties,
+        prefix: Path,
+        requests: Requests,
+    ) -> ObjectStoreTier {
+        ObjectStoreTier { store, properties, prefix, requests, versions: SegmentVersions::new() }
+    }
+
+    /// Returns the prefix of this tier's objects, which no other tier uses.
+    pub fn prefix(&self) -> &Path {
+        &self.prefix
+    }
+
+    fn path(&self, segment: SegmentNumber, version: u64) -> Path {
+        self.prefix.clone().join(format!("{:08x}-{version}", segment.get()))
+    }
+
+    /// Deletes all objects that no segment refers to.
+    fn delete_strays(&self) -> Result<(), BackingError> {
+        let strays = self.versions.take_strays();
+        if strays.is_empty() {
+            return Ok(());
+        }
+        let paths: Vec<_> =
+            strays.iter().map(|(segment, version)| Ok(self.path(*segment, *version))).collect();
+        let store = self.store.clone();
+        let deleted = self.requests.wait(async move {
+            let deletions = store.delete_stream(stream::iter(paths).boxed());
+            deletions.map(ignore_missing).try_collect::<Vec<()>>().await
+        });
+        if deleted.is_err() {
+            // Those that were deleted are deleted once more the next time.
+            strays
+                .iter()
+                .for_each(|(segment, version)| self.versions.fail_write(*segment, *version));
+        }
+        deleted.map(drop)
+    }
+}
+
+/// Takes an object that is not there for deleted.
+fn ignore_missing(deleted: object_store::Result<Path>) -> object_store::Result<()> {
+    match deleted {
+        Ok(_) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+impl BackingStore for ObjectStoreTier {
+    fn properties(&self) -> BackingProperties {
+        self.properties
+    }
+
+    fn write(&self, segment: SegmentNumber, bytes: &[u8]) -> Result<(), BackingError> {
+        self.properties.check_write(segment, bytes);
+        let version = self.versions.begin_write(segment);
+        let (store, path) = (self.store.clone(), self.path(segment, version));
+        let payload = PutPayload::from(bytes.to_vec());
+        let written = self.requests.wait(async move { store.put(&path, payload).await.map(drop) });
+        match &written {
+            Ok(()) => self.versions.finish_write(segment, version),
+            Err(_) => self.versions.fail_write(segment, version),
+        }
+        written
+    }
+
+    fn read(
+        &self,
+        segment: SegmentNumber,
+        offset: usize,
+        into: &mut [u8],
+    ) -> Result<(), BackingError> {
+        self.properties.check_read(segment, offset, into);
+        let version = self.versions.current(segment).ok_or(BackingError::Gone)?;
+        let (store, path) = (self.store.clone(), self.path(segment, version));
+        let range = offset as u64..(offset + into.len()) as u64;
+        let bytes = self.requests.wait(async move { store.get_range(&path, range).await })?;
+        if bytes.len() != into.len() {
+            let (got, wanted) = (bytes.len(), into.len());
+            let short = format!("the object has {got} of {wanted} bytes at offset {offset}");
+            return Err(BackingError::failed(short));
+        }
+        into.copy_from_slice(&bytes);
+        Ok(())
+    }
+
+    fn discard(&self, segment: SegmentNumber) -> Result<(), BackingError> {
+        self.properties.check_discard(segment);
+        self.versions.discard(segment);
+        self.delete_strays()
+    }
+}
+
+impl Drop for ObjectStoreTier {
+    /// Deletes the objects. Those that cannot be deleted within the timeout stay.
+    fn drop(&mut self) {
+        self.versions.discard_all();
+        // A drop has no way to report what is left.
+        let _ = self.delete_strays();
+    }
+}
+
+impl fmt::Debug for ObjectStoreTier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ObjectStoreTier { store, properties, prefix, .. } = self;
+        write!(f, "ObjectStoreTier({store}, {prefix}, {properties:?})")
+    }
+}

@@ -1,0 +1,137 @@
+//! Settings, and the error of those that cannot be.
+
+use std::collections::hash_map::RandomState;
+use std::error::Error;
+use std::fmt;
+use std::hash::BuildHasher;
+use std::time::Duration;
+
+use redis::{Client, RedisError};
+use zpool_core::backing::{BackingProperties, PropertiesError};
+
+use crate::connections::Connections;
+use crate::tier::RedisTier;
+
+/// The bytes of a segment unless chosen otherwise: 1 MiB. A server handles one command at a time,
+/// so longer values make its other clients wait.
+pub const DEFAULT_SEGMENT_BYTES: usize = 1 << 20;
+
+/// The time that a call waits for the network unless chosen otherwise.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The idle connections that are kept unless chosen otherwise.
+pub const DEFAULT_IDLE_CONNECTIONS: usize = 8;
+
+/// The first part of keys unless chosen otherwise.
+pub const DEFAULT_PREFIX: &str = "zswap-tier";
+
+/// The most bytes of a value: 512 MiB, the default `proto-max-bulk-len` of servers.
+const MAX_VALUE_BYTES: usize = 512 << 20;
+
+/// Settings of a [`RedisTier`].
+#[derive(Debug, Clone)]
+pub struct RedisTierBuilder {
+    client: Client,
+    bytes: u64,
+    segment_bytes: usize,
+    timeout: Duration,
+    idle_connections: usize,
+    prefix: String,
+    expire_after: Option<Duration>,
+}
+
+impl RedisTierBuilder {
+    pub(crate) fn new(client: Client, bytes: u64) -> RedisTierBuilder {
+        RedisTierBuilder {
+            client,
+            bytes,
+            segment_bytes: DEFAULT_SEGMENT_BYTES,
+            timeout: DEFAULT_TIMEOUT,
+            idle_connections: DEFAULT_IDLE_CONNECTIONS,
+            prefix: DEFAULT_PREFIX.to_owned(),
+            expire_after: None,
+        }
+    }
+
+    /// Sets the bytes of a segment, which is a value (default: [`DEFAULT_SEGMENT_BYTES`]; at most
+    /// 512 MiB).
+    pub fn segment_bytes(self, segment_bytes: usize) -> RedisTierBuilder {
+        RedisTierBuilder { segment_bytes, ..self }
+    }
+
+    /// Sets how long a call waits for a connection, and then for the server to take and to answer
+    /// a command (default: [`DEFAULT_TIMEOUT`]; at least 1 ms).
+    pub fn timeout(self, timeout: Duration) -> RedisTierBuilder {
+        RedisTierBuilder { timeout: timeout.max(Duration::from_millis(1)), ..self }
+    }
+
+    /// Sets how many idle connections are kept (default: [`DEFAULT_IDLE_CONNECTIONS`]). Calls at
+    /// once have a connection each, however many there are.
+    pub fn idle_connections(self, idle_connections: usize) -> RedisTierBuilder {
+        RedisTierBuilder { idle_connections, ..self }
+    }
+
+    /// Sets the first part of keys (default: [`DEFAULT_PREFIX`]). Behind it is a part that each
+    /// tier draws at random.
+    pub fn prefix(self, prefix: impl Into<String>) -> RedisTierBuilder {
+        RedisTierBuilder { prefix: prefix.into(), ..self }
+    }
+
+    /// Lets the server delete values that are older than this (default: never).
+    pub fn expire_after(self, age: Duration) -> RedisTierBuilder {
+        RedisTierBuilder { expire_after: Some(age.max(Duration::from_millis(1))), ..self }
+    }
+
+    /// Makes the tier, and connects once. The bytes are rounded down to whole segments.
+    ///
+    /// # Errors
+    ///
+    /// [`RedisTierError`] if the bytes are less than a segment, the segment is too long for a
+    /// value, or the server cannot be reached.
+    ///
+    /// # Concurrency
+    ///
+    /// May block.
+    pub fn build(self) -> Result<RedisTier, RedisTierError> {
+        let segments = self.bytes / (self.segment_bytes.max(1) as u64);
+        let segments = u32::try_from(segments).unwrap_or(u32::MAX);
+        if self.segment_bytes > MAX_VALUE_BYTES {
+            let bytes = self.segment_bytes;
+            return Err(RedisTierError::Properties(PropertiesError::SegmentBytes(bytes)));
+        }
+        let properties = BackingProperties::new(self.segment_bytes, segments)
+            .map_err(RedisTierError::Properties)?
+            .with_remote();
+        let connections = Connections::new(self.client, self.timeout, self.idle_connections);
+        connections.try_connect().map_err(RedisTierError::Connect)?;
+        let own = RandomState::new().hash_one(std::process::id());
+        let prefix = format!("{}:{own:016x}", self.prefix);
+        Ok(RedisTier::new(connections, properties, prefix, self.expire_after))
+    }
+}
+
+/// The reason why there is no [`RedisTier`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RedisTierError {
+    /// The bytes or the length of segments cannot be.
+    Properties(PropertiesError),
+    /// The server cannot be reached.
+    Connect(RedisError),
+}
+
+impl fmt::Display for RedisTierError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RedisTierError::Properties(error) => write!(f, "no tier in a server: {error}"),
+            RedisTierError::Connect(error) => write!(
+                f,
+                "cannot connect to the server of a tier: {error}; start it, or correct the \
+                 address of the client"
+            ),
+        }
+    }
+}
+
+/// The text is whole, so there is no source.
+impl Error for RedisTierError {}

@@ -1,0 +1,90 @@
+//! Connections to the server, each used by one call at a time.
+
+use std::time::Duration;
+
+use redis::{Client, Cmd, Connection, FromRedisValue, RedisError, RedisResult};
+use zpool_core::backing::BackingError;
+use zpool_core::internal::sync::Mutex;
+
+/// A list of idle connections, the latest used last.
+pub(crate) struct Connections {
+    client: Client,
+    timeout: Duration,
+    most_idle: usize,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Connections {
+    pub(crate) fn new(client: Client, timeout: Duration, most_idle: usize) -> Connections {
+        Connections { client, timeout, most_idle, idle: Mutex::default() }
+    }
+
+    /// Connects, and keeps the connection.
+    pub(crate) fn try_connect(&self) -> RedisResult<()> {
+        let connection = self.connect()?;
+        self.keep(connection);
+        Ok(())
+    }
+
+    /// Runs a command that may be repeated.
+    ///
+    /// A server closes connections that were idle for long, or when it restarts. So a command that
+    /// fails on a kept connection, but for a timeout, is repeated on a new one.
+    pub(crate) fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, BackingError> {
+        let kept = self.idle.lock().pop();
+        if let Some(connection) = kept {
+            match self.run_on(connection, command) {
+                Err(error) if error.is_connection_dropped() => self.close_idle(),
+                answered => return answered.map_err(classify),
+            }
+        }
+        let connection = self.connect().map_err(classify)?;
+        self.run_on(connection, command).map_err(classify)
+    }
+
+    fn run_on<T: FromRedisValue>(
+        &self,
+        mut connection: Connection,
+        command: &Cmd,
+    ) -> RedisResult<T> {
+        let answer = command.query(&mut connection);
+        // After an error of the network, an answer may still be on its way: to another command.
+        let is_usable = answer.as_ref().map_or_else(RedisError::code, |_| Some("")).is_some();
+        if is_usable {
+            self.keep(connection);
+        }
+        answer
+    }
+
+    fn connect(&self) -> RedisResult<Connection> {
+        let connection = self.client.get_connection_with_timeout(self.timeout)?;
+        connection.set_read_timeout(Some(self.timeout))?;
+        connection.set_write_timeout(Some(self.timeout))?;
+        Ok(connection)
+    }
+
+    fn keep(&self, connection: Connection) {
+        let mut idle = self.idle.lock();
+        if idle.len() < self.most_idle {
+            idle.push(connection);
+            return;
+        }
+        // Closed after the lock is free.
+        drop(idle);
+        drop(connection);
+    }
+
+    /// Closes the idle connections, which are older than one that the server has closed.
+    fn close_idle(&self) {
+        let idle = std::mem::take(&mut *self.idle.lock());
+        drop(idle);
+    }
+}
+
+fn classify(error: RedisError) -> BackingError {
+    match error.code() {
+        // "command not allowed when used memory > 'maxmemory'"
+        Some("OOM") => BackingError::Full,
+        _ => BackingError::failed(error),
+    }
+}

@@ -1,0 +1,163 @@
+//! Segments as values.
+
+use std::fmt;
+use std::time::Duration;
+
+use redis::{Client, Cmd, cmd};
+use zpool_core::backing::{
+    BackingError, BackingProperties, BackingStore, SegmentNumber, SegmentVersions,
+};
+
+use crate::builder::RedisTierBuilder;
+use crate::connections::Connections;
+
+/// Keys that one command unlinks.
+const UNLINKED_AT_ONCE: usize = 256;
+
+/// A tier whose segments are values of a server.
+///
+/// Each write has a key of its own, so one that the server carries out after its call has failed
+/// does not replace a later one.
+pub struct RedisTier {
+    connections: Connections,
+    properties: BackingProperties,
+    prefix: String,
+    expire_after: Option<Duration>,
+    versions: SegmentVersions,
+}
+
+impl RedisTier {
+    /// Begins to make a tier of `bytes` in the server of `client`.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use zswap_tier_redis::{RedisTier, redis};
+    ///
+    /// let client = redis::Client::open("redis://127.0.0.1:6379")?;
+    /// let tier = RedisTier::builder(client, 64 << 20)
+    ///     .segment_bytes(256 << 10)
+    ///     .timeout(Duration::from_millis(500))
+    ///     .expire_after(Duration::from_secs(24 * 3600))
+    ///     .build()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn builder(client: Client, bytes: u64) -> RedisTierBuilder {
+        RedisTierBuilder::new(client, bytes)
+    }
+
+    pub(crate) fn new(
+        connections: Connections,
+        properties: BackingProperties,
+        prefix: String,
+        expire_after: Option<Duration>,
+    ) -> RedisTier {
+        let versions = SegmentVersions::new();
+        RedisTier { connections, properties, prefix, expire_after, versions }
+    }
+
+    /// Returns the prefix of this tier's keys, which no other tier uses.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    fn key(&self, segment: SegmentNumber, version: u64) -> String {
+        format!("{}:{segment}:{version}", self.prefix)
+    }
+
+    fn set(&self, key: String, bytes: &[u8]) -> Cmd {
+        let mut set = cmd("SET");
+        set.arg(key).arg(bytes);
+        if let Some(age) = self.expire_after {
+            set.arg("PX").arg(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        }
+        set
+    }
+
+    /// Unlinks all values that no segment refers to.
+    fn unlink_strays(&self) -> Result<(), BackingError> {
+        let strays = self.versions.take_strays();
+        let mut batches = strays.chunks(UNLINKED_AT_ONCE);
+        while let Some(batch) = batches.next() {
+            let mut unlink = cmd("UNLINK");
+            batch.iter().for_each(|(segment, version)| {
+                unlink.arg(self.key(*segment, *version));
+            });
+            if let Err(error) = self.connections.run::<()>(&unlink) {
+                let left = batch.iter().chain(batches.flatten());
+                left.for_each(|(segment, version)| self.versions.fail_write(*segment, *version));
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl BackingStore for RedisTier {
+    fn properties(&self) -> BackingProperties {
+        self.properties
+    }
+
+    fn write(&self, segment: SegmentNumber, bytes: &[u8]) -> Result<(), BackingError> {
+        self.properties.check_write(segment, bytes);
+        let version = self.versions.begin_write(segment);
+        let written = self.connections.run::<()>(&self.set(self.key(segment, version), bytes));
+        match &written {
+            Ok(()) => self.versions.finish_write(segment, version),
+            Err(_) => self.versions.fail_write(segment, version),
+        }
+        written
+    }
+
+    fn read(
+        &self,
+        segment: SegmentNumber,
+        offset: usize,
+        into: &mut [u8],
+    ) -> Result<(), BackingError> {
+        self.properties.check_read(segment, offset, into);
+        let version = self.versions.current(segment).ok_or(BackingError::Gone)?;
+        let mut range = cmd("GETRANGE");
+        range.arg(self.key(segment, version)).arg(offset).arg(offset + into.len() - 1);
+        let bytes: Vec<u8> = self.connections.run(&range)?;
+        if bytes.is_empty() {
+            // What the server answers for a key that is not there.
+            return Err(BackingError::Gone);
+        }
+        if bytes.len() != into.len() {
+            let (got, wanted) = (bytes.len(), into.len());
+            let short = format!("the value has {got} of {wanted} bytes at offset {offset}");
+            return Err(BackingError::failed(short));
+        }
+        into.copy_from_slice(&bytes);
+        Ok(())
+    }
+
+    fn discard(&self, segment: SegmentNumber) -> Result<(), BackingError> {
+        self.properties.check_discard(segment);
+        self.versions.discard(segment);
+        self.unlink_strays()
+    }
+}
+
+impl Drop for RedisTier {
+    /// Unlinks the values. Those that cannot be unlinked because the server does not answer stay.
+    fn drop(&mut self) {
+        self.versions.discard_all();
+        // A drop has no way to report what is left.
+        let _ = self.unlink_strays();
+    }
+}
+
+impl fmt::Debug for RedisTier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RedisTier { properties, prefix, expire_after, .. } = self;
+        f.debug_struct("RedisTier")
+            .field("prefix", prefix)
+            .field("properties", properties)
+            .field("expire_after", expire_after)
+            .finish_non_exhaustive()
+    }
+}
