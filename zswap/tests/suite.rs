@@ -22,6 +22,7 @@ mod exchange;
 mod export;
 mod faults;
 mod guards;
+mod import;
 mod index;
 mod large_that_cannot_fit;
 mod limit;

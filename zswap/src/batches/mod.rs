@@ -3,3 +3,4 @@
 mod batch;
 pub(crate) mod batch_results;
 pub(crate) mod export;
+mod import;

@@ -182,7 +182,10 @@ impl Counters {
     /// Counts an error that a store returned.
     pub(crate) fn store_failed(&self, error: &Error) {
         count(match error {
-            Error::BlockTooLong { .. } | Error::BufferTooSmall { .. } => &self.bad_input,
+            Error::BlockTooLong { .. }
+            | Error::BufferTooSmall { .. }
+            | Error::UnknownCodec { .. }
+            | Error::UnevenBlocks { .. } => &self.bad_input,
             Error::Full { .. } => &self.full,
             Error::NoPool => &self.no_pool,
             // A store does not read.

@@ -52,6 +52,19 @@ pub enum Error {
     ResultsOutOfMemory,
     /// `store`: no memory for the index to grow, or for the list of the blocks of a value.
     IndexOutOfMemory,
+    /// `import`: no pool of the store has this codec. Decode the block and store it, or switch to
+    /// the codec first.
+    UnknownCodec {
+        /// The codec's identity.
+        codec: String,
+    },
+    /// `import`: a block of a longer value does not have the store's block size, or is empty.
+    UnevenBlocks {
+        /// Its bytes.
+        len: usize,
+        /// The store's block size.
+        block_size: usize,
+    },
     /// The allocator refused.
     Pool(PoolError),
     /// The allocator panicked, with this message. The panic was contained.
@@ -99,6 +112,16 @@ impl fmt::Display for Error {
             Error::IndexOutOfMemory => {
                 f.write_str("no memory for the index: free memory and store again")
             }
+            Error::UnknownCodec { codec } => write!(
+                f,
+                "no pool of the store has the codec `{codec}`: switch to it, or decode the block \
+                 and store it"
+            ),
+            Error::UnevenBlocks { len, block_size } => write!(
+                f,
+                "a block of {len} bytes in a value whose blocks have {block_size}: decode the \
+                 value and store it"
+            ),
             Error::Pool(error) => error.fmt(f),
             Error::AllocatorPanicked(message) => {
                 write!(f, "the allocator panicked: {message}; switch to another one")
