@@ -22,6 +22,8 @@ pub(crate) enum Served {
     InTransit,
     /// The contents could not be brought back. The access raises `SIGBUS`.
     Poisoned,
+    /// Not memory of the program any more. The access raises `SIGSEGV` when it is repeated.
+    Closed,
 }
 
 /// A window of units that one thread fills.
@@ -47,6 +49,7 @@ impl Engine {
             match self.states.get(unit) {
                 UnitState::Here => return Served::Present,
                 UnitState::Poisoned => return Served::Poisoned,
+                UnitState::Closed => return Served::Closed,
                 from @ (UnitState::Empty | UnitState::Stored) => {
                     if self.states.claim(unit, from, UnitState::Loading) {
                         return self.fill_window(unit, from, window(), write);
@@ -62,13 +65,13 @@ impl Engine {
     }
 
     /// Brings a unit in, with up to `window` units from it on, and waits while another thread owns
-    /// it. Returns false if it is poisoned.
+    /// it. Returns false if it is poisoned or closed.
     pub(crate) fn bring_in(&self, unit: usize, window: usize, write: bool) -> bool {
         loop {
             match self.serve_with(unit, write, || window) {
                 Served::Filled if self.states.get(unit) != UnitState::Poisoned => return true,
                 Served::Present => return true,
-                Served::Filled | Served::Poisoned => return false,
+                Served::Filled | Served::Poisoned | Served::Closed => return false,
                 // Its owner does a bounded amount of work, and never waits for a fault.
                 Served::InTransit => thread::yield_now(),
             }

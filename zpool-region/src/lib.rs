@@ -110,6 +110,8 @@ mod buffers;
 #[allow(unsafe_code, reason = "starts signal mode, and offers it")]
 mod builder;
 mod control;
+#[allow(unsafe_code, reason = "changes the table of descriptors of a thread")]
+mod descriptors;
 #[allow(unsafe_code, reason = "discards pages of units that it owns")]
 mod discard;
 #[allow(unsafe_code, reason = "registers the region")]
@@ -127,6 +129,8 @@ mod readahead;
 mod reclaim;
 #[allow(unsafe_code, reason = "lends the region as a slice")]
 mod region;
+#[allow(unsafe_code, reason = "opens and closes parts of a mapping, and adopts one in a child")]
+mod reserve;
 mod residents;
 #[allow(unsafe_code, reason = "a signal handler has no safe interface")]
 mod signal;
@@ -143,6 +147,7 @@ pub use engine::PlantedBug;
 pub use error::RegionError;
 pub use held::{Held, HeldMut};
 pub use region::{FaultMode, Region};
+pub use reserve::RegionReserve;
 pub use stats::RegionStats;
 pub use zswap::PoolSpec;
 
