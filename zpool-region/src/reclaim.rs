@@ -217,9 +217,11 @@ impl Engine {
         let mut rest = run;
         let mut retries = 0;
         let mut unshared = None;
+        let mut at_once = run.len();
         while let [first, ..] = rest {
             let to = staging.at(staged.len() * self.unit);
-            let len = rest.len() * self.unit;
+            let tried = rest.len().min(at_once);
+            let len = tried * self.unit;
             // SAFETY: (1) both ours, whole pages, registered; (2) the units are `Evicting` and
             // owned by this thread, which wakes those that wait; (3) the staging area is empty
             // from here on, and behind a lock.
@@ -227,8 +229,16 @@ impl Engine {
             let (moved, behind) = rest.split_at(bytes / self.unit);
             staged.extend_from_slice(moved);
             rest = behind;
+            if error.is_none() {
+                continue;
+            }
             if error == Some(Errno::AGAIN) && (bytes > 0 || retries < 8) {
                 retries += 1;
+                continue;
+            }
+            if bytes == 0 && tried > 1 && matches!(error, Some(Errno::INVAL | Errno::NOENT)) {
+                // The run is in two mappings of a reserve, to the kernel.
+                at_once = 1;
                 continue;
             }
             if error == Some(Errno::BUSY)
