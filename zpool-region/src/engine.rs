@@ -71,6 +71,8 @@ pub(crate) struct Engine {
     pub(crate) resident: AtomicUsize,
     limit: AtomicUsize,
     store_bytes: AtomicUsize,
+    /// Statistics only.
+    store_peak_bytes: AtomicUsize,
     until_refresh: AtomicUsize,
 }
 
@@ -130,6 +132,7 @@ impl Engine {
             resident: AtomicUsize::new(0),
             limit: AtomicUsize::new(parts.limit),
             store_bytes: AtomicUsize::new(store.bytes_held()),
+            store_peak_bytes: AtomicUsize::new(0),
             until_refresh: AtomicUsize::new(STORE_BYTES_REFRESH),
             store,
         })
@@ -176,7 +179,9 @@ impl Engine {
     /// Looks at what the store holds. The call walks its pools, so a fault does it now and then
     /// only.
     pub(crate) fn refresh_store_bytes(&self) {
-        self.store_bytes.store(self.store.bytes_held(), Ordering::Relaxed);
+        let held = self.store.bytes_held();
+        self.store_bytes.store(held, Ordering::Relaxed);
+        self.store_peak_bytes.fetch_max(held, Ordering::Relaxed);
         self.until_refresh.store(STORE_BYTES_REFRESH, Ordering::Relaxed);
     }
 
@@ -199,6 +204,7 @@ impl Engine {
             limit_bytes: self.limit(),
             resident_bytes: self.resident.load(Ordering::Relaxed) * self.unit,
             store_bytes: self.store_bytes.load(Ordering::Relaxed),
+            store_peak_bytes: self.store_peak_bytes.load(Ordering::Relaxed),
             over_limit_bytes: self.over_limit(),
             table_bytes,
             stored_units: self.store.len(),

@@ -18,6 +18,7 @@
 use std::ops::Range;
 
 use crate::fingerprint::Fingerprint;
+use crate::mapping::Mapping;
 
 /// No slot.
 const NONE: u32 = u32::MAX;
@@ -75,8 +76,9 @@ impl Residents {
     /// Nothing is resident. Returns `None` if there is no memory for the tables.
     pub(crate) fn new(units: usize) -> Option<Residents> {
         fn zeros<T: Clone + Default>(len: usize) -> Option<Vec<T>> {
-            // Asked for first, because `vec!` ends the process if it is refused.
-            Vec::<T>::new().try_reserve_exact(len).ok()?;
+            // Asked for first, because `vec!` ends the process if it is refused. Not from the heap:
+            // once glibc has freed such a block, it clears the next ones, which costs frames.
+            drop(Mapping::new((len * size_of::<T>()).max(1)).ok()?);
             Some(vec![T::default(); len])
         }
         let empty = SlotList { head: NONE, tail: NONE, len: 0 };

@@ -108,8 +108,32 @@ pub(crate) fn fail(error: c_int) -> c_int {
 
 /// Writes to the standard error, past all buffers. What cannot be written is lost.
 pub(crate) fn complain(text: &str) {
+    complain_to(2, text);
+}
+
+/// Writes to a descriptor, past all buffers. Returns whether that was possible.
+pub(crate) fn complain_to(descriptor: c_int, text: &str) -> bool {
     // SAFETY: reads the text.
-    unsafe { libc::syscall(libc::SYS_write, 2, text.as_ptr(), text.len()) };
+    unsafe { libc::syscall(libc::SYS_write, descriptor, text.as_ptr(), text.len()) >= 0 }
+}
+
+/// Returns a second descriptor for the standard error, numbered from `least` on, if that is a
+/// terminal or a file. For a pipe, it would keep the reader waiting for its end.
+pub(crate) fn second_standard_error(least: c_int) -> Option<c_int> {
+    let mut status = MaybeUninit::uninit();
+    // SAFETY: writes the status.
+    if unsafe { libc::fstat(2, status.as_mut_ptr()) } != 0 {
+        return None;
+    }
+    // SAFETY: written by the call, which succeeded.
+    let status: libc::stat = unsafe { status.assume_init() };
+    let kind = status.st_mode & libc::S_IFMT;
+    if kind != libc::S_IFREG && kind != libc::S_IFCHR {
+        return None;
+    }
+    // SAFETY: a new descriptor.
+    let second = unsafe { libc::fcntl(2, libc::F_DUPFD_CLOEXEC, least) };
+    (second >= 0).then_some(second)
 }
 
 /// Ends the process at once.

@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 
-use crate::calls::complain;
+use crate::calls::{complain, complain_to};
 use crate::space::Space;
 
 const MIB: f64 = (1 << 20) as f64;
@@ -27,13 +27,13 @@ pub(crate) fn write() {
         let line = format!(
             "{{\"process\":{process},\"limit_bytes\":{limit},\"peak_mapped_bytes\":{peak},\
              \"peak_resident_bytes\":{resident},\"faults\":{},\"pages_put_away\":{},\
-             \"pages_brought_back\":{loads},\"over_limit_bytes\":{}}}\n",
-            stats.faults, stats.units_evicted, stats.over_limit_bytes,
+             \"pages_brought_back\":{loads},\"store_peak_bytes\":{},\"over_limit_bytes\":{}}}\n",
+            stats.faults, stats.units_evicted, stats.store_peak_bytes, stats.over_limit_bytes,
         );
         append(path, &line);
         return;
     }
-    complain(&format!(
+    let line = format!(
         "zrun: process {process} had up to {:.1} MiB in a region of {:.1} MiB; its peak in RAM, \
          code and small blocks included, was {:.1} MiB; {} pages were put away, {loads} brought \
          back\n",
@@ -41,7 +41,13 @@ pub(crate) fn write() {
         limit as f64 / MIB,
         resident as f64 / MIB,
         stats.units_evicted,
-    ));
+    );
+    // Some programs close their standard error before they end.
+    if !complain_to(2, &line)
+        && let Some(second) = space.standard_error
+    {
+        complain_to(second, &line);
+    }
 }
 
 fn append(path: &Path, line: &str) {

@@ -20,6 +20,9 @@ use crate::settings::Settings;
 /// Address space per byte of the limit. It costs a byte per page.
 const SPACE_PER_LIMIT: usize = 64;
 
+/// The least number of descriptors that the program does not know.
+const LEAST_NUMBER: c_int = 700;
+
 /// Least and most bytes of address space.
 const SPACE_BOUNDS: (usize, usize) = (4 << 30, 4 << 40);
 
@@ -42,6 +45,8 @@ pub(crate) struct Space {
     pub(crate) at_least: usize,
     pub(crate) limit: usize,
     pub(crate) report: Option<PathBuf>,
+    /// Where figures are printed if the program has closed its standard error.
+    pub(crate) standard_error: Option<c_int>,
 }
 
 /// The locked range table. Signals are blocked while this lives, and the error number is kept.
@@ -94,6 +99,11 @@ impl Space {
             page,
             at_least: settings.at_least.max(page),
             limit: settings.limit,
+            standard_error: settings
+                .report
+                .is_none()
+                .then(|| calls::second_standard_error(LEAST_NUMBER))
+                .flatten(),
             report: settings.report,
         };
         let space = SPACE.get_or_init(|| space);
