@@ -2,7 +2,7 @@
 
 use std::os::fd::RawFd;
 
-/// Gives the calling thread a table of descriptors of its own, with these two in it and no other.
+/// Makes a table of descriptors for the calling thread alone, with these two in it and no other.
 ///
 /// What the program closes stays open in this table, and what it leaves open does not: another
 /// process may wait for the end of a pipe. If the system refuses, the thread keeps the program's

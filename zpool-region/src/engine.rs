@@ -138,8 +138,8 @@ impl Engine {
         })
     }
 
-    /// Returns whether this process has the region's memory. A forked child has the descriptor, too, by
-    /// which it would fill and wake pages of its parent.
+    /// Returns whether this process has the region's memory. A forked child has the descriptor as
+    /// well, by which it would fill and wake pages of its parent.
     pub(crate) fn is_ours(&self) -> bool {
         self.reserved || getpid() == self.process
     }

@@ -156,7 +156,8 @@ impl Engine {
     }
 
     /// Fills the pages of a window with `fill`, which receives the bytes that are done and those
-    /// that it should do next, and makes its units evictable. If the kernel has no memory, all that is left goes back to `from`.
+    /// that it should do next, and makes its units evictable. If the kernel has no memory, all that
+    /// is left goes back to `from`.
     fn publish(
         &self,
         window: &Window,

@@ -170,7 +170,7 @@ impl Mapping {
         unsafe { madvise(self.at(offset).cast(), len, advice) }.map_err(io::Error::from)
     }
 
-    /// Gives this process frames of its own for pages that it shares with a forked one.
+    /// Copies pages that this process shares with a forked one, so that it has frames of its own.
     pub(crate) fn unshare(&self, offset: usize, len: usize) -> io::Result<()> {
         assert!(offset.checked_add(len).is_some_and(|end| end <= self.len));
         let start = self.at(offset).cast();

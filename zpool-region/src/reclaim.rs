@@ -258,8 +258,8 @@ impl Engine {
         }
     }
 
-    /// Gives this process a frame of its own for the page of a unit that a forked process may have
-    /// as well: shared pages do not move. Returns whether the page may move now.
+    /// Copies the page of a unit, if a forked process may have it as well: shared pages do not
+    /// move. Returns whether the page may move now.
     ///
     /// Only for a unit whose page the kernel has just found: to fill a missing one, it would wait
     /// for a handler, and this may be the only one.

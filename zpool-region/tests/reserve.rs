@@ -94,7 +94,7 @@ fn s4_child_adopts_its_copy() {
     assert_eq!((stats.units_poisoned, stats.stores_failed), (0, 0));
 }
 
-/// What a child does with its copy. Returns an exit code.
+/// Uses the copy of a child. Returns an exit code.
 fn child_checks(reserve: &RegionReserve) -> i32 {
     let mine = part(reserve, 0, PART);
     if !has(mine, 1) {

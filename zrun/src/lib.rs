@@ -26,7 +26,7 @@
 //!
 //! # Where to read next
 //!
-//! `launch.rs`; the essay of `zrun-preload` for what happens inside of the program; docs/regions.md.
+//! `launch.rs`; the essay of `zrun-preload` for what happens in the program; docs/regions.md.
 
 #![forbid(unsafe_code)]
 

@@ -90,7 +90,7 @@ fn exit_code_is_the_programs() {
     assert_eq!(folder.status.code(), Some(126), "{folder:?}");
 }
 
-/// What zrun refuses is one line and exit code 125.
+/// If zrun refuses, that is one line and exit code 125.
 #[test]
 fn zrun_refuses_with_one_line() {
     let refused = |arguments: &[&str], part: &str| {

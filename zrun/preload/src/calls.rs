@@ -150,12 +150,12 @@ pub(crate) fn next_function(name: &CStr) -> usize {
 
 /// All signals of the calling thread are blocked until this is dropped.
 #[derive(Debug)]
-pub(crate) struct SignalsBlocked {
+pub(crate) struct AllSignalsBlocked {
     before: libc::sigset_t,
 }
 
-impl SignalsBlocked {
-    pub(crate) fn enter() -> SignalsBlocked {
+impl AllSignalsBlocked {
+    pub(crate) fn enter() -> AllSignalsBlocked {
         let mut all = MaybeUninit::uninit();
         // SAFETY: fills the set.
         unsafe { libc::sigfillset(all.as_mut_ptr()) };
@@ -164,11 +164,11 @@ impl SignalsBlocked {
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) };
         // SAFETY: written by the call, which fails only for a first argument that it does not know.
         let before = unsafe { before.assume_init() };
-        SignalsBlocked { before }
+        AllSignalsBlocked { before }
     }
 }
 
-impl Drop for SignalsBlocked {
+impl Drop for AllSignalsBlocked {
     fn drop(&mut self) {
         // SAFETY: a set that the system has written.
         unsafe {

@@ -1,4 +1,4 @@
-//! What happens around a fork. See Z3 and Z4 of the crate's essay.
+//! Hooks around a fork. See Z3 and Z4 of the crate's essay.
 //!
 //! ```text
 //!   prepare:  signals blocked ─► glibc's list of streams ─► range table ─► handlers stopped
@@ -16,7 +16,7 @@ use std::ptr;
 
 use zpool_core::internal::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::calls::{SignalsBlocked, complain, exit_now, fail, next_function};
+use crate::calls::{AllSignalsBlocked, complain, exit_now, fail, next_function};
 use crate::space::{Entered, Space};
 
 unsafe extern "C" {
@@ -24,15 +24,15 @@ unsafe extern "C" {
     fn _IO_list_unlock();
 }
 
-/// What the forking thread holds. Never dropped by the end of a thread, so it needs no destructor.
-struct Held {
+/// Locks of the forking thread. Never dropped by the end of a thread, so it needs no destructor.
+struct ForkLocks {
     entered: Entered,
     /// Released last.
-    signals: SignalsBlocked,
+    signals: AllSignalsBlocked,
 }
 
 thread_local! {
-    static HELD: Cell<Option<ManuallyDrop<Held>>> = const { Cell::new(None) };
+    static HELD: Cell<Option<ManuallyDrop<ForkLocks>>> = const { Cell::new(None) };
 }
 
 /// Registers what runs around a fork. Returns whether that was possible.
@@ -44,7 +44,7 @@ pub(crate) fn register() -> bool {
 unsafe extern "C" fn prepare() {
     let Some(space) = Space::get() else { return };
     // A signal handler that needs a fault served would wait for this very thread.
-    let signals = SignalsBlocked::enter();
+    let signals = AllSignalsBlocked::enter();
     // A thread that has this lock may wait for a fault, so it is taken while they are served. The
     // lock is recursive: glibc takes it again.
     // SAFETY: released in the parent; the child gets a new one.
@@ -53,14 +53,14 @@ unsafe extern "C" fn prepare() {
     // SAFETY: (1) all calls about the reserve enter first; (2) what glibc does next touches only
     // memory of its own, by Z2; (3) both functions below resume.
     unsafe { space.reserve.suspend() };
-    HELD.set(Some(ManuallyDrop::new(Held { entered, signals })));
+    HELD.set(Some(ManuallyDrop::new(ForkLocks { entered, signals })));
 }
 
 unsafe extern "C" fn in_parent() {
     let (Some(space), Some(held)) = (Space::get(), HELD.take()) else { return };
     // SAFETY: (1) this thread suspended.
     unsafe { space.reserve.resume_in_parent() };
-    let Held { entered, signals } = ManuallyDrop::into_inner(held);
+    let ForkLocks { entered, signals } = ManuallyDrop::into_inner(held);
     drop(entered);
     // SAFETY: taken by `prepare`, on this thread.
     unsafe { _IO_list_unlock() };
@@ -76,7 +76,7 @@ unsafe extern "C" fn in_child() {
         complain(&format!("zrun: a forked child cannot have the program's memory: {error}\n"));
         exit_now(125);
     }
-    let Held { entered, signals } = ManuallyDrop::into_inner(held);
+    let ForkLocks { entered, signals } = ManuallyDrop::into_inner(held);
     drop(entered);
     drop(signals);
 }

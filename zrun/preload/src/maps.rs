@@ -158,7 +158,7 @@ unsafe fn renew(space: &Space, entered: &mut Entered, range: &Range<usize>) -> R
     Ok(())
 }
 
-/// Gives a range of the reserve up, and maps what was asked for over it.
+/// Takes a range out of the reserve, and maps what was asked for over it.
 ///
 /// # Safety
 ///

@@ -1,5 +1,5 @@
-//! What `zrun` passes to this library: variables of the environment, which every program inherits
-//! that the first one starts.
+//! Settings from `zrun`: variables of the environment, which every program inherits that the first
+//! one starts.
 
 use std::env;
 use std::path::PathBuf;

@@ -13,7 +13,7 @@ use zpool_core::exec::Inline;
 use zpool_core::internal::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use zpool_region::{Region, RegionReserve};
 
-use crate::calls::{self, SignalsBlocked};
+use crate::calls::{self, AllSignalsBlocked};
 use crate::range_table::{RangeTable, Use};
 use crate::settings::Settings;
 
@@ -45,7 +45,7 @@ pub(crate) struct Space {
     pub(crate) at_least: usize,
     pub(crate) limit: usize,
     pub(crate) report: Option<PathBuf>,
-    /// Where figures are printed if the program has closed its standard error.
+    /// The descriptor that figures are printed to if the program has closed its standard error.
     pub(crate) standard_error: Option<c_int>,
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct Space {
 pub(crate) struct Entered {
     // The lock is released first.
     pub(crate) table: ManuallyDrop<MutexGuard<'static, RangeTable>>,
-    _signals: SignalsBlocked,
+    _signals: AllSignalsBlocked,
     errno: c_int,
 }
 
@@ -151,7 +151,7 @@ impl Space {
     /// Locks the range table.
     pub(crate) fn enter(&'static self) -> Entered {
         let errno = calls::errno();
-        let signals = SignalsBlocked::enter();
+        let signals = AllSignalsBlocked::enter();
         // A panic in here ends the process, so no lock is left behind.
         let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         Entered { table: ManuallyDrop::new(table), _signals: signals, errno }

@@ -1,4 +1,4 @@
-//! What happens when the library is loaded, and when the program ends.
+//! Hooks that run when the library is loaded, and when the program ends.
 
 use crate::calls::complain;
 use crate::settings::Settings;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use benches::Failure;
 
-/// Where an interpreter is, and not a script that starts one.
+/// Paths of interpreters, which are no scripts that start one.
 const PYTHONS: [&str; 4] =
     ["/usr/bin/python3", "/usr/local/bin/python3", "/usr/bin/python3.11", "/usr/bin/python3.12"];
 
@@ -37,7 +37,7 @@ const HOSTS: u64 = 8;
 #[derive(Debug)]
 pub(crate) struct Workload {
     pub(crate) name: &'static str,
-    /// What it works on, for the rows.
+    /// Its data, for the rows.
     pub(crate) file: &'static str,
     pub(crate) limit: usize,
     pub(crate) program: PathBuf,

@@ -18,7 +18,7 @@ const SWAP: usize = 1 << 30;
 /// Enters the memory group of its first argument, and becomes the program that the others name.
 const ENTER: &str = "echo $$ > \"$0/cgroup.procs\" && exec \"$@\"";
 
-/// What all runs share.
+/// The folder and the swap device that all runs share.
 #[derive(Debug)]
 pub(crate) struct Contest {
     folder: PathBuf,
