@@ -120,6 +120,8 @@ mod error;
 #[allow(unsafe_code, reason = "fills pages of units that it owns")]
 mod fault;
 mod fingerprint;
+#[allow(unsafe_code, reason = "adopts a mapping in a forked child")]
+mod fork;
 mod handler;
 mod held;
 #[allow(unsafe_code, reason = "maps memory and lends it")]
@@ -129,7 +131,7 @@ mod readahead;
 mod reclaim;
 #[allow(unsafe_code, reason = "lends the region as a slice")]
 mod region;
-#[allow(unsafe_code, reason = "opens and closes parts of a mapping, and adopts one in a child")]
+#[allow(unsafe_code, reason = "opens and closes parts of a mapping")]
 mod reserve;
 mod residents;
 #[allow(unsafe_code, reason = "a signal handler has no safe interface")]

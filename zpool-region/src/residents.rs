@@ -190,6 +190,11 @@ impl Residents {
         }
     }
 
+    /// Ends all holds of ranges inside of this one.
+    pub(crate) fn release_inside(&mut self, units: &Range<usize>) {
+        self.held.retain(|held| held.start < units.start || held.end > units.end);
+    }
+
     /// Returns whether a unit is in a range that is held.
     pub(crate) fn is_held(&self, unit: usize) -> bool {
         self.held.iter().any(|held| held.contains(&unit))

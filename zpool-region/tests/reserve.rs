@@ -47,7 +47,9 @@ fn s1_parts_keep_their_contents() {
         assert!(has(part(&reserve, start, PART), seed as u64));
     }
     let stats = reserve.stats();
-    assert!(stats.units_evicted > 2 * PART / PAGE && stats.resident_bytes <= LIMIT + PART / 8);
+    assert!(
+        stats.units_evicted > (2 * PART / PAGE) as u64 && stats.resident_bytes <= LIMIT + PART / 8
+    );
     // SAFETY: nothing refers to the part.
     unsafe { reserve.close(starts[1]..starts[1] + PART) }.unwrap();
     reserve.open(starts[1]..starts[1] + PART).unwrap();

@@ -90,14 +90,18 @@ pub(crate) fn page_size() -> usize {
 
 /// The error number of the calling thread.
 pub(crate) fn errno() -> c_int {
+    // SAFETY: always possible.
+    let place = unsafe { libc::__errno_location() };
     // SAFETY: the thread's own variable.
-    unsafe { *libc::__errno_location() }
+    unsafe { *place }
 }
 
 /// Sets the error number of the calling thread.
 pub(crate) fn set_errno(error: c_int) {
+    // SAFETY: always possible.
+    let place = unsafe { libc::__errno_location() };
     // SAFETY: the thread's own variable.
-    unsafe { *libc::__errno_location() = error };
+    unsafe { *place = error };
 }
 
 /// Sets the error number, and returns what a call that failed returns.

@@ -115,6 +115,7 @@ pub(crate) unsafe extern "C" fn pthread_attr_setstack(
     }
     type SetStack = unsafe extern "C" fn(*mut libc::pthread_attr_t, *mut c_void, usize) -> c_int;
     let function: *const c_void = ptr::with_exposed_provenance(function);
+    #[expect(clippy::disallowed_methods, reason = "no other conversion makes a function")]
     // SAFETY: this is the type of the function of that name.
     let function: SetStack = unsafe { std::mem::transmute(function) };
     // SAFETY: (1).

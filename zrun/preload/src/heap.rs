@@ -268,6 +268,7 @@ pub(crate) unsafe extern "C" fn malloc_usable_size(block: *mut c_void) -> usize 
         return 0;
     }
     let function: *const c_void = ptr::with_exposed_provenance(function);
+    #[expect(clippy::disallowed_methods, reason = "no other conversion makes a function")]
     // SAFETY: this is the type of the function of that name.
     let function: extern "C" fn(*mut c_void) -> usize = unsafe { std::mem::transmute(function) };
     function(block)

@@ -43,6 +43,8 @@
 //! docs/decisions/0055.
 
 #![cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64", not(zpool_loom)))]
+// A test program must not have its own `malloc` and `mmap` replaced.
+#![cfg_attr(test, allow(dead_code, reason = "tests export no functions"))]
 
 #[allow(unsafe_code, reason = "system calls, and functions of glibc")]
 mod calls;
@@ -57,6 +59,8 @@ mod libc_heap;
 #[allow(unsafe_code, reason = "replaces functions of libc")]
 mod maps;
 mod range_table;
+#[allow(unsafe_code, reason = "replaces functions of libc")]
+mod remap;
 mod report;
 mod settings;
 #[allow(unsafe_code, reason = "opens and closes memory of the program")]

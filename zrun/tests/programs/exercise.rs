@@ -238,11 +238,10 @@ fn heap() {
         // SAFETY: the result is freed below.
         assert_eq!(unsafe { libc::posix_memalign(&raw mut block, align, 2 * MIB) }, 0);
         assert!(block.addr().is_multiple_of(align));
-        // SAFETY: a block of that length, which is written first.
-        let bytes = unsafe {
-            block.cast::<u8>().write_bytes(7, 2 * MIB);
-            std::slice::from_raw_parts(block.cast::<u8>(), 2 * MIB)
-        };
+        // SAFETY: a block of that length.
+        unsafe { block.cast::<u8>().write_bytes(7, 2 * MIB) };
+        // SAFETY: written above.
+        let bytes = unsafe { std::slice::from_raw_parts(block.cast::<u8>(), 2 * MIB) };
         println!("{}", sum(bytes));
         // SAFETY: allocated above.
         unsafe { libc::free(block) };
@@ -429,14 +428,16 @@ fn stacks() {
         let stack = Map::new(2 * MIB);
         let mut attributes = std::mem::MaybeUninit::uninit();
         let mut thread = 0;
-        // SAFETY: each call as in its manual; the stack lives until the thread was joined.
-        unsafe {
-            libc::pthread_attr_init(attributes.as_mut_ptr());
-            pthread_attr_setstack(attributes.as_mut_ptr(), stack.at(0), stack.len);
-            let argument = ptr::without_provenance_mut(at);
-            libc::pthread_create(&raw mut thread, attributes.as_ptr(), work, argument);
-            libc::pthread_join(thread, ptr::null_mut());
-        }
+        let attributes: *mut libc::pthread_attr_t = attributes.as_mut_ptr();
+        // SAFETY: fills them.
+        unsafe { libc::pthread_attr_init(attributes) };
+        // SAFETY: the stack lives until the thread was joined.
+        assert_eq!(unsafe { pthread_attr_setstack(attributes, stack.at(0), stack.len) }, 0);
+        let argument = ptr::without_provenance_mut(at);
+        // SAFETY: the attributes were filled; the function takes any argument.
+        unsafe { libc::pthread_create(&raw mut thread, attributes, work, argument) };
+        // SAFETY: the thread was created.
+        unsafe { libc::pthread_join(thread, ptr::null_mut()) };
         stack.unmap(0..stack.len);
     }
 }
