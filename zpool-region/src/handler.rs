@@ -72,8 +72,8 @@ impl Handlers {
 
     /// Ends the threads and waits for them. There must be no access in flight.
     pub(crate) fn stop(&mut self) {
-        // An eventfd takes 2^64 - 2 such writes. If the program has closed it, the threads cannot be
-        // stopped, and waiting for them would never end.
+        // An eventfd takes 2^64 - 2 such writes. If the program has closed it, the threads cannot
+        // be stopped, and waiting for them would never end.
         if rustix::io::write(&*self.stop, &1_u64.to_ne_bytes()).is_err() {
             std::process::abort();
         }

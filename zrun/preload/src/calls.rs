@@ -152,6 +152,25 @@ pub(crate) fn next_function(name: &CStr) -> usize {
     unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) }.addr()
 }
 
+/// The start of the library or program that has the function which a name means in this process.
+pub(crate) fn place_of_function(name: &CStr) -> Option<usize> {
+    // SAFETY: a name with its end.
+    let function = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+    place_of_address(function)
+}
+
+/// The start of the library or program that an address is in.
+pub(crate) fn place_of_address(address: *const c_void) -> Option<usize> {
+    let mut found = MaybeUninit::uninit();
+    // SAFETY: any address may be asked for.
+    if unsafe { libc::dladdr(address, found.as_mut_ptr()) } == 0 {
+        return None;
+    }
+    // SAFETY: written by the call, which succeeded.
+    let found: libc::Dl_info = unsafe { found.assume_init() };
+    Some(found.dli_fbase.addr())
+}
+
 /// All signals of the calling thread are blocked until this is dropped.
 #[derive(Debug)]
 pub(crate) struct AllSignalsBlocked {

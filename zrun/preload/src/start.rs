@@ -1,6 +1,6 @@
 //! Hooks that run when the library is loaded, and when the program ends.
 
-use crate::calls::complain;
+use crate::calls::{complain, place_of_address, place_of_function};
 use crate::settings::Settings;
 use crate::space::Space;
 use crate::{fork, report};
@@ -19,6 +19,7 @@ static END: Hook = end;
 extern "C" fn start() {
     let Some(settings) = Settings::read() else { return };
     let made = settings.and_then(|settings| {
+        check_allocator()?;
         // First, because what was registered cannot be withdrawn, and does nothing without a space.
         if !fork::register() {
             return Err("there is no memory".to_owned());
@@ -28,6 +29,24 @@ extern "C" fn start() {
     if let Err(error) = made {
         complain(&format!("zrun: this program runs without a limit: {error}\n"));
     }
+}
+
+/// Checks that `malloc` is that of this library, and what is behind it that of glibc.
+///
+/// Otherwise the program has an allocator of its own for all of libc, such as jemalloc. What glibc
+/// and this library keep in small blocks would then be in mappings of that allocator, and so in the
+/// reserve: against Z1 and Z2 of the crate's essay.
+fn check_allocator() -> Result<(), String> {
+    let ours = place_of_address((&raw const START).cast());
+    let glibc = place_of_function(c"_IO_list_lock");
+    let replaced = [c"malloc", c"calloc", c"realloc", c"free"].map(place_of_function);
+    let behind = [c"__libc_malloc", c"__libc_calloc", c"__libc_realloc", c"__libc_free"];
+    let behind = behind.map(place_of_function);
+    let known = ours.is_some() && glibc.is_some();
+    if known && replaced == [ours; 4] && behind == [glibc; 4] {
+        return Ok(());
+    }
+    Err("it has an allocator of its own in place of malloc".to_owned())
 }
 
 extern "C" fn end() {

@@ -1,9 +1,10 @@
 //! Runs a program in each of the ways, and compares time, memory and output.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use benches::Failure;
 use serde::Deserialize;
@@ -14,6 +15,9 @@ use crate::programs::Workload;
 
 /// Bytes of the kernel's swap device.
 const SWAP: usize = 1 << 30;
+
+/// Time between two looks at a program.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Enters the memory group of its first argument, and becomes the program that the others name.
 const ENTER: &str = "echo $$ > \"$0/cgroup.procs\" && exec \"$@\"";
@@ -42,12 +46,13 @@ pub(crate) struct Rounds {
 struct Run {
     seconds: f64,
     output: Vec<u8>,
+    /// The most bytes in RAM, by the last look before the end.
+    peak: usize,
 }
 
 /// The parts of zrun's report that this program needs.
 #[derive(Debug, Deserialize)]
 struct ZrunReport {
-    peak_mapped_bytes: usize,
     peak_resident_bytes: usize,
     store_peak_bytes: usize,
     pages_put_away: u64,
@@ -70,21 +75,21 @@ impl Contest {
 
     /// Runs each contestant once.
     pub(crate) fn measure(&self, workload: &Workload, rounds: &mut Rounds) -> Result<(), Failure> {
-        let plain = run(Command::new(&workload.program).args(&workload.arguments))?;
+        let plain = self.run(Command::new(&workload.program).args(&workload.arguments))?;
         let report = self.folder.join("report.json");
         let launch = Launch::new(workload.limit).report(&report).checked()?;
-        let zrun = run(&mut launch.command(&workload.program, &workload.arguments)?)?;
+        let zrun = self.run(&mut launch.command(&workload.program, &workload.arguments)?)?;
         let figures: ZrunReport = serde_json::from_str(
             fs::read_to_string(&report)?.lines().next().ok_or("zrun reported nothing")?,
         )?;
         fs::remove_file(&report)?;
         let over_limit = |bytes: usize| bytes as f64 / workload.limit as f64;
         rounds.time_over_plain.push(zrun.seconds / plain.seconds);
-        rounds.use_over_limit.push(over_limit(figures.peak_mapped_bytes));
+        rounds.use_over_limit.push(over_limit(plain.peak));
         rounds.peak_over_limit.push(over_limit(figures.peak_resident_bytes));
         let mut same = zrun.output == plain.output && figures.pages_put_away > 0;
         let resident = figures.peak_resident_bytes.saturating_sub(figures.store_peak_bytes);
-        let zram = self.swap.as_ref().map(|swap| run_in_swap(swap, workload, resident));
+        let zram = self.swap.as_ref().map(|swap| self.run_in_swap(swap, workload, resident));
         // A limit of a memory group is hard: if the kernel cannot reclaim fast enough, it kills.
         let zram = zram.and_then(|run| {
             run.inspect_err(|error| eprintln!("  the kernel's side of this round: {error}")).ok()
@@ -95,8 +100,9 @@ impl Contest {
         }
         rounds.same_output.push(f64::from(u8::from(same)));
         eprintln!(
-            "  plain {:.2} s, zrun {:.2} s, zram {:.2} s at {} MiB; {figures:?}",
+            "  plain {:.2} s at {} MiB, zrun {:.2} s, zram {:.2} s at {} MiB; {figures:?}",
             plain.seconds,
+            plain.peak >> 20,
             zrun.seconds,
             zram.map_or(f64::NAN, |run| run.seconds),
             resident >> 20,
@@ -108,23 +114,50 @@ impl Contest {
     /// Runs a script by memopro's own command, if Python can import it.
     fn measure_memopro(&self, workload: &Workload, zrun: &Run, rounds: &mut Rounds) {
         let Some(script) = &workload.script else { return };
-        let report = self.folder.join("memopro.txt");
-        // The report goes to the standard error; the peak is that of the child, by the shell.
         let mut command = Command::new(&workload.program);
         command.args(["-m", "memopro", "run", "--budget"]);
-        command.arg(format!("{}", workload.limit)).arg("--report-json").arg(&report).arg(script);
-        match run(&mut command) {
+        match self.run(command.arg(workload.limit.to_string()).arg(script)) {
             Ok(memopro) => {
                 rounds.time_over_memopro.push(zrun.seconds / memopro.seconds);
-                let text = fs::read_to_string(&report).unwrap_or_default();
-                if let Some(peak) = memopro_peak_mib(&text) {
-                    let limit = workload.limit as f64 / f64::from(1 << 20);
-                    rounds.memopro_peak_over_limit.push(peak / limit);
-                }
+                let over = memopro.peak as f64 / workload.limit as f64;
+                rounds.memopro_peak_over_limit.push(over);
                 eprintln!("  memopro {:.2} s", memopro.seconds);
             }
             Err(error) => eprintln!("  skipped: memopro, which pip can install: {error}"),
         }
+    }
+
+    fn run_in_swap(
+        &self,
+        swap: &KernelSwap,
+        workload: &Workload,
+        resident: usize,
+    ) -> Result<Run, Failure> {
+        let group = swap.group();
+        group.set_limit(resident as u64)?;
+        let mut command = Command::new("sh");
+        command.args(["-c", ENTER]).arg(group.folder());
+        self.run(command.arg(&workload.program).args(&workload.arguments))
+    }
+
+    fn run(&self, command: &mut Command) -> Result<Run, Failure> {
+        let path = self.folder.join("output");
+        command.env("LC_ALL", "C").stdin(Stdio::null()).stdout(File::create(&path)?);
+        let start = Instant::now();
+        let mut child = command.spawn()?;
+        let mut peak = 0;
+        let status = loop {
+            if let Some(status) = child.try_wait()? {
+                break status;
+            }
+            peak = peak_resident_bytes(child.id()).max(peak);
+            thread::sleep(LOOK);
+        };
+        let seconds = start.elapsed().as_secs_f64();
+        if !status.success() {
+            return Err(format!("{:?} ended with {status}", command.get_program()).into());
+        }
+        Ok(Run { seconds, output: fs::read(&path)?, peak })
     }
 }
 
@@ -135,28 +168,10 @@ impl Drop for Contest {
     }
 }
 
-/// The peak in MiB that memopro reports: `peak 227.98 MiB against 91.55 MiB`.
-fn memopro_peak_mib(report: &str) -> Option<f64> {
-    let (_, behind) = report.split_once("peak ")?;
-    let (number, _) = behind.split_once(" MiB")?;
-    number.parse().ok()
-}
-
-fn run_in_swap(swap: &KernelSwap, workload: &Workload, resident: usize) -> Result<Run, Failure> {
-    let group = swap.group();
-    group.set_limit(resident as u64)?;
-    let mut command = Command::new("sh");
-    command.args(["-c", ENTER]).arg(group.folder());
-    run(command.arg(&workload.program).args(&workload.arguments))
-}
-
-fn run(command: &mut Command) -> Result<Run, Failure> {
-    let start = Instant::now();
-    let output =
-        command.env("LC_ALL", "C").stderr(Stdio::inherit()).stdin(Stdio::null()).output()?;
-    let seconds = start.elapsed().as_secs_f64();
-    if !output.status.success() {
-        return Err(format!("{:?} ended with {}", command.get_program(), output.status).into());
-    }
-    Ok(Run { seconds, output: output.stdout })
+/// The most bytes of a running process that were in RAM, or 0 if it has ended.
+fn peak_resident_bytes(process: u32) -> usize {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let number = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<usize>().ok());
+    number.map_or(0, |kib| kib << 10)
 }

@@ -8,7 +8,7 @@
 //! a contestant cannot run, a line on the standard error says so, and its rows are left out.
 //!
 //! - `zrun_PROGRAM_time_over_plain`, `zrun_PROGRAM_time_over_zram`: time on the wall.
-//! - `zrun_PROGRAM_use_over_limit`: the most large memory that the program had, over its limit.
+//! - `zrun_PROGRAM_use_over_limit`: the peak in RAM of the run without a limit, over the limit.
 //! - `zrun_PROGRAM_peak_over_limit`: the peak of the process in RAM, over its limit. What zrun does
 //!   not limit is in it: the program's code, files, small blocks, and the tables of the region.
 //! - `zrun_PROGRAM_same_output`: 1 if all outputs were those of the run without a limit.

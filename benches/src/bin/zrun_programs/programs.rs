@@ -59,7 +59,7 @@ impl Workload {
         all.push(Workload {
             name: "rust",
             file: "records",
-            limit: 64 << 20,
+            limit: 88 << 20,
             program: std::env::current_exe()?,
             arguments: vec!["--child".into(), "records".into()],
             script: None,
@@ -87,9 +87,9 @@ impl Workload {
         Ok(Workload {
             name: "sort",
             file: "log",
-            limit: 64 << 20,
+            limit: 72 << 20,
             program: "sort".into(),
-            arguments: vec!["-S".into(), "400M".into(), log.into()],
+            arguments: vec!["-S".into(), "300M".into(), log.into()],
             script: None,
         })
     }
