@@ -28,7 +28,9 @@ pub struct Launch {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum LaunchError {
-    /// The system lacks what a region needs, or the limit is too low.
+    /// The system lacks what a region needs.
+    Unsupported(String),
+    /// A region refuses the settings: the limit is too low, or the pool is unknown.
     Region(String),
     /// System calls of the program would fail, because this process may not serve their faults.
     KernelFaults,
@@ -41,7 +43,7 @@ pub enum LaunchError {
 impl fmt::Display for LaunchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            LaunchError::Region(error) => f.write_str(error),
+            LaunchError::Unsupported(error) | LaunchError::Region(error) => f.write_str(error),
             LaunchError::KernelFaults => f.write_str(
                 "system calls could not use the program's memory: run as root, or set \
                  vm.unprivileged_userfaultfd=1",
@@ -62,7 +64,7 @@ impl Error for LaunchError {}
 impl LaunchError {
     /// Returns whether no program can be started on this system, whatever the settings are.
     pub fn is_unsupported(&self) -> bool {
-        matches!(self, LaunchError::Region(_) | LaunchError::KernelFaults)
+        matches!(self, LaunchError::Unsupported(_) | LaunchError::KernelFaults)
     }
 }
 
@@ -116,6 +118,9 @@ impl Launch {
         match builder.build() {
             Ok(region) if region.serves_kernel_faults() => Ok(()),
             Ok(_) => Err(LaunchError::KernelFaults),
+            Err(error) if error.is_unsupported() => {
+                Err(LaunchError::Unsupported(error.to_string()))
+            }
             Err(error) => Err(LaunchError::Region(error.to_string())),
         }
     }
@@ -123,7 +128,7 @@ impl Launch {
     #[cfg(not(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64")))]
     #[allow(clippy::unused_self, reason = "as above")]
     fn check_region(&self) -> Result<(), LaunchError> {
-        Err(LaunchError::Region("this needs 64-bit Linux with glibc".to_owned()))
+        Err(LaunchError::Unsupported("this needs 64-bit Linux with glibc".to_owned()))
     }
 
     /// The library: the one that was named, or the first that is where cargo or an installation

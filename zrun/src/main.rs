@@ -25,8 +25,8 @@ Examples:
 Large means private, anonymous mappings and blocks of the heap from 1 MiB on. When those of a
 process exceed the limit, its pages that were not used for a while are compressed. Small blocks,
 stacks, files and code are not limited. Programs that the program starts are limited the same way,
-each process by itself. Programs that are statically linked or set-user-ID, that bypass libc, or that
-have an allocator in place of malloc, run without a limit.
+each process by itself. Programs run without a limit if they are statically linked or set-user-ID,
+bypass libc, or have an allocator in place of malloc.
 
 Needs Linux 6.8, glibc, and root or vm.unprivileged_userfaultfd=1.
 

@@ -2,6 +2,8 @@
 
 #![cfg(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
 
+use std::ffi::OsStr;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use zrun::Launch;
@@ -74,6 +76,24 @@ scenarios!(
     stacks,
     unmapped,
 );
+
+/// A compiler that has its own allocator in place of `malloc` runs, and without a limit if so.
+#[test]
+fn program_with_its_own_malloc_runs() {
+    let Some(launch) = launch() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("program.rs");
+    std::fs::write(&source, "fn main() { println!(\"{:?}\", vec![String::new(); 7]); }").unwrap();
+    let rustc = std::env::var_os("CARGO").map(|cargo| Path::new(&cargo).with_file_name("rustc"));
+    let Some(rustc) = rustc.filter(|rustc| rustc.exists()) else {
+        return println!("skipped: there is no rustc beside cargo");
+    };
+    let program = folder.path().join("program");
+    let arguments = [OsStr::new("-o"), program.as_os_str(), source.as_os_str()];
+    let ended = output(&mut launch.command(rustc, arguments).unwrap());
+    assert!(ended.status.success(), "{ended:?}");
+    assert!(output(&mut Command::new(program)).status.success());
+}
 
 /// The exit code is that of the program, and nothing is printed for one that needed no region.
 #[test]

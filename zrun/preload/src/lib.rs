@@ -20,8 +20,8 @@
 //! - **Z1 The engine is never its own customer.** Serving a fault touches no memory of the reserve.
 //!   The engine's heap is glibc's own (`__libc_malloc`), whose memory is never in the reserve,
 //!   because glibc maps it by calls inside of itself. In a program that replaces these functions,
-//!   this library does nothing. Its mappings are system calls of rustix,
-//!   which pass no symbol.
+//!   this library does nothing. The engine's mappings are system calls of rustix, which pass no
+//!   symbol.
 //! - **Z2 Small blocks stay in glibc.** So what glibc keeps for itself, such as streams and thread
 //!   control blocks, is never in the reserve, and a forked child may touch it before it resumes. A
 //!   stack that the program passes to `pthread_attr_setstack` is kept resident.
