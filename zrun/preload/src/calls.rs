@@ -149,21 +149,22 @@ pub(crate) fn exit_now(code: c_int) -> ! {
 /// The address of a function in the libraries behind this one, or 0.
 pub(crate) fn next_function(name: &CStr) -> usize {
     // SAFETY: a name with its end.
-    unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) }.addr()
+    unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) }.expose_provenance()
+}
+
+/// The address of the function that a name means in this process, or 0.
+pub(crate) fn function_of_program(name: &CStr) -> usize {
+    // SAFETY: a name with its end.
+    unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) }.expose_provenance()
 }
 
 /// The start of the library or program that has the function which a name means in this process.
 pub(crate) fn place_of_function(name: &CStr) -> Option<usize> {
     // SAFETY: a name with its end.
     let function = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-    place_of_address(function)
-}
-
-/// The start of the library or program that an address is in.
-pub(crate) fn place_of_address(address: *const c_void) -> Option<usize> {
     let mut found = MaybeUninit::uninit();
     // SAFETY: any address may be asked for.
-    if unsafe { libc::dladdr(address, found.as_mut_ptr()) } == 0 {
+    if unsafe { libc::dladdr(function, found.as_mut_ptr()) } == 0 {
         return None;
     }
     // SAFETY: written by the call, which succeeded.

@@ -7,17 +7,47 @@
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
-use zpool_core::internal::sync::atomic::{AtomicUsize, Ordering};
+use zpool_core::internal::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::calls::{next_function, set_errno};
+use crate::calls::{function_of_program, next_function, set_errno};
 use crate::libc_heap::{
     __libc_calloc, __libc_free, __libc_malloc, __libc_memalign, __libc_realloc,
 };
 use crate::space::Space;
 
+/// Whether `malloc` was called before there was a reserve.
+static CALLED: AtomicBool = AtomicBool::new(false);
+
+/// Returns whether the program's `malloc` is the one below. To be asked before there is a reserve.
+///
+/// Addresses do not tell: a program that takes the address of `malloc` has an entry for it.
+pub(crate) fn is_the_programs() -> bool {
+    let [malloc, free] = [c"malloc", c"free"].map(function_of_program);
+    if malloc == 0 || free == 0 {
+        return false;
+    }
+    CALLED.store(false, Ordering::Relaxed);
+    let malloc: *const c_void = ptr::with_exposed_provenance(malloc);
+    #[expect(clippy::disallowed_methods, reason = "no other conversion makes a function")]
+    // SAFETY: this is the type of the function of that name.
+    let malloc: extern "C" fn(usize) -> *mut c_void = unsafe { std::mem::transmute(malloc) };
+    let free: *const c_void = ptr::with_exposed_provenance(free);
+    #[expect(clippy::disallowed_methods, reason = "no other conversion makes a function")]
+    // SAFETY: this is the type of the function of that name.
+    let free: extern "C" fn(*mut c_void) = unsafe { std::mem::transmute(free) };
+    free(malloc(1));
+    CALLED.load(Ordering::Relaxed)
+}
+
 /// A block in the reserve, or `None` if it is one for glibc.
 fn allocate(len: usize, align: usize) -> Option<*mut c_void> {
-    let space = Space::get().filter(|space| len >= space.at_least)?;
+    let Some(space) = Space::get() else {
+        CALLED.store(true, Ordering::Relaxed);
+        return None;
+    };
+    if len < space.at_least {
+        return None;
+    }
     let range = space.allocate(len, align)?;
     Some(Space::at(range.start))
 }

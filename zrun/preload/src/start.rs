@@ -1,9 +1,9 @@
 //! Hooks that run when the library is loaded, and when the program ends.
 
-use crate::calls::{complain, place_of_address, place_of_function};
+use crate::calls::{complain, place_of_function};
 use crate::settings::Settings;
 use crate::space::Space;
-use crate::{fork, report};
+use crate::{fork, heap, report};
 
 /// Functions without arguments that the loader calls.
 type Hook = extern "C" fn();
@@ -37,13 +37,10 @@ extern "C" fn start() {
 /// and this library keep in small blocks would then be in mappings of that allocator, and so in the
 /// reserve: against Z1 and Z2 of the crate's essay.
 fn check_allocator() -> Result<(), String> {
-    let ours = place_of_address((&raw const START).cast());
     let glibc = place_of_function(c"_IO_list_lock");
-    let replaced = [c"malloc", c"calloc", c"realloc", c"free"].map(place_of_function);
     let behind = [c"__libc_malloc", c"__libc_calloc", c"__libc_realloc", c"__libc_free"];
-    let behind = behind.map(place_of_function);
-    let known = ours.is_some() && glibc.is_some();
-    if known && replaced == [ours; 4] && behind == [glibc; 4] {
+    let is_glibc = glibc.is_some() && behind.map(place_of_function) == [glibc; 4];
+    if is_glibc && heap::is_the_programs() {
         return Ok(());
     }
     Err("it has an allocator of its own in place of malloc".to_owned())
