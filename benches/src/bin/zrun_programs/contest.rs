@@ -89,10 +89,13 @@ impl Contest {
         rounds.peak_over_limit.push(over_limit(figures.peak_resident_bytes));
         let mut same = zrun.output == plain.output && figures.pages_put_away > 0;
         let resident = figures.peak_resident_bytes.saturating_sub(figures.store_peak_bytes);
-        let zram = self.swap.as_ref().map(|swap| self.run_in_swap(swap, workload, resident));
-        // A limit of a memory group is hard: if the kernel cannot reclaim fast enough, it kills.
-        let zram = zram.and_then(|run| {
-            run.inspect_err(|error| eprintln!("  the kernel's side of this round: {error}")).ok()
+        // A limit of a memory group is hard: if the kernel cannot reclaim fast enough, it kills. Then
+        // it gets the whole limit, with its compressed pages on top.
+        let zram = self.swap.as_ref().and_then(|swap| {
+            [resident, workload.limit].into_iter().find_map(|bytes| {
+                let run = self.run_in_swap(swap, workload, bytes);
+                run.inspect_err(|error| eprintln!("  zram swap at {bytes} bytes: {error}")).ok()
+            })
         });
         if let Some(zram) = &zram {
             rounds.time_over_zram.push(zrun.seconds / zram.seconds);

@@ -4,7 +4,8 @@
 //! The programs are Python, which builds dictionaries; `sort` with a large buffer; and a Rust
 //! program, which sorts and joins vectors of records. Each runs without a limit, under zrun, and as
 //! root in a memory group with zram swap. The group's limit is what zrun had resident in the same
-//! round: the peak of the process without the bytes of the region's store. Rounds alternate. Where
+//! round: the peak of the process without the bytes of the region's store. If the kernel kills the
+//! program there, it gets the whole limit, and its compressed pages on top. Rounds alternate. Where
 //! a contestant cannot run, a line on the standard error says so, and its rows are left out.
 //!
 //! - `zrun_PROGRAM_time_over_plain`, `zrun_PROGRAM_time_over_zram`: time on the wall.
