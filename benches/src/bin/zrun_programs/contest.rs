@@ -89,8 +89,8 @@ impl Contest {
         rounds.peak_over_limit.push(over_limit(figures.peak_resident_bytes));
         let mut same = zrun.output == plain.output && figures.pages_put_away > 0;
         let resident = figures.peak_resident_bytes.saturating_sub(figures.store_peak_bytes);
-        // A limit of a memory group is hard: if the kernel cannot reclaim fast enough, it kills. Then
-        // it gets the whole limit, with its compressed pages on top.
+        // A limit of a memory group is hard: if the kernel cannot reclaim fast enough, it kills.
+        // Then it gets the whole limit, with its compressed pages on top.
         let zram = self.swap.as_ref().and_then(|swap| {
             [resident, workload.limit].into_iter().find_map(|bytes| {
                 let run = self.run_in_swap(swap, workload, bytes);
