@@ -8,12 +8,14 @@ level() {
     case $1 in
         zpool-core) echo 0 ;;
         # For tests only, so that a dependency which is none of the tests' is found at every level.
-        zpool-testing) echo 6 ;;
+        zpool-testing) echo 8 ;;
         zpool-zbud | zpool-zsmalloc | zpool-lz4 | zpool-lzo | zpool-pagelz | zpool-zstd) echo 1 ;;
         zpool-manager | zpool-conformance) echo 2 ;;
         zswap | workload) echo 3 ;;
         zswap-cache | zpool-region | zswap-tier-object-store | zswap-tier-redis) echo 4 ;;
-        zlab | benches) echo 5 ;;
+        zlab | zrun-preload) echo 5 ;;
+        zrun) echo 6 ;;
+        benches) echo 7 ;;
         *) echo none ;;
     esac
 }

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 files=$(git ls-files -co --exclude-standard '*.rs' ':!*/tests/*' ':!fuzz/*' | sort -u |
     while read -r file; do [ -e "$file" ] && echo "$file"; done)
-found=$(grep -lE '^[^/"]*\bunsafe (\{|fn|impl|trait)' $files | sort)
+found=$(grep -lE '^[^/"]*\bunsafe( (\{|fn|impl|trait|extern)|\()' $files | sort)
 listed=$(grep -oE '^\| `[^`]+\.rs`' UNSAFE.md | tr -d '|` ' | sort)
 if ! diff <(echo "$listed") <(echo "$found"); then
     echo "UNSAFE.md (<) and the code (>) differ" >&2

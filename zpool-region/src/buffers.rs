@@ -37,6 +37,11 @@ impl BufferPool {
         Ok(BufferPool { memory, free: AtomicU64::new(u64::MAX), unit })
     }
 
+    /// Sets whether a forked child has the buffers.
+    pub(crate) fn set_inherited(&self, inherited: bool) -> io::Result<()> {
+        self.memory.set_inherited(0, self.memory.len(), inherited)
+    }
+
     /// Takes a buffer. If all are taken, waits for a thread that has one, and such a thread never
     /// waits itself.
     pub(crate) fn take(&self) -> WindowBuffer<'_> {

@@ -10,9 +10,10 @@ use crate::error::RegionError;
 use crate::handler::Handlers;
 use crate::readahead::MAX_WINDOW;
 use crate::region::{FaultMode, FaultServer, Region};
+use crate::reserve::{LEAST_NUMBER, RegionReserve};
 use crate::residents::Residents;
 use crate::signal::SignalRegistration;
-use crate::uffd::{Unsupported, Userfault};
+use crate::uffd::Userfault;
 
 /// Units that a region can number.
 const MAX_UNITS: usize = 1 << 31;
@@ -143,6 +144,36 @@ impl RegionBuilder {
     /// [`RegionError`]: a setting is out of its range, the kernel lacks what a region needs, or the
     /// system refuses memory or threads.
     pub fn build(mut self) -> Result<Region, RegionError> {
+        let engine = self.build_engine(false)?;
+        let server = if self.mode == FaultMode::Signal {
+            // SAFETY: (1) the region drops the registration before the engine; (2) the caller of
+            // `fault_in_signal_handler` promised it.
+            let registered = unsafe { SignalRegistration::new(&engine) };
+            FaultServer::Signal { _registration: registered.map_err(RegionError::System)? }
+        } else {
+            let started = Handlers::start(&engine, self.handler_threads);
+            FaultServer::Threads(started.map_err(RegionError::System)?)
+        };
+        Ok(Region {
+            len: self.len,
+            server: ManuallyDrop::new(server),
+            engine: ManuallyDrop::new(engine),
+        })
+    }
+
+    /// Reserves address space instead of building a slice: see [`RegionReserve`]. It costs a byte
+    /// per page of its length. Faults are served by threads, whatever the mode. May block.
+    ///
+    /// # Errors
+    ///
+    /// As for [`build`](Self::build).
+    pub fn reserve(mut self) -> Result<RegionReserve, RegionError> {
+        self.mode = FaultMode::Threads;
+        let engine = self.build_engine(true)?;
+        RegionReserve::start(engine, self.handler_threads).map_err(RegionError::System)
+    }
+
+    fn build_engine(&mut self, reserved: bool) -> Result<Arc<Engine>, RegionError> {
         let unit = rustix::param::page_size();
         let units = self.len.div_ceil(unit);
         if self.len == 0 || units > MAX_UNITS || units.checked_mul(unit).is_none() {
@@ -152,10 +183,10 @@ impl RegionBuilder {
             return Err(RegionError::NoHandlers);
         }
         let by_signal = self.mode == FaultMode::Signal;
-        let uffd = Userfault::open(by_signal).map_err(|unsupported| match unsupported {
-            Unsupported::NoUserfaultfd(error) => RegionError::NoUserfaultfd(error),
-            Unsupported::NoMove => RegionError::KernelTooOld,
-        })?;
+        let mut uffd = Userfault::open(by_signal)?;
+        if reserved {
+            uffd.renumber(LEAST_NUMBER);
+        }
         let store = self.make_store(unit)?;
         let limit = self.limit.unwrap_or(self.len / 2 + LEAST_ABOVE_STORE + store.bytes_held());
         let least = store.bytes_held() + LEAST_ABOVE_STORE;
@@ -174,25 +205,12 @@ impl RegionBuilder {
             readahead: self.readahead,
             clean_copies: self.clean_copies,
             planted: self.planted,
+            reserved,
         });
-        let engine = Arc::new(engine.map_err(|(error, locked)| match locked {
+        Ok(Arc::new(engine.map_err(|(error, locked)| match locked {
             true => RegionError::MemoryLocked,
             false => RegionError::System(error),
-        })?);
-        let server = if by_signal {
-            // SAFETY: (1) the region drops the registration before the engine; (2) the caller of
-            // `fault_in_signal_handler` promised it.
-            let registered = unsafe { SignalRegistration::new(&engine) };
-            FaultServer::Signal { _registration: registered.map_err(RegionError::System)? }
-        } else {
-            let started = Handlers::start(&engine, self.handler_threads);
-            FaultServer::Threads(started.map_err(RegionError::System)?)
-        };
-        Ok(Region {
-            len: self.len,
-            server: ManuallyDrop::new(server),
-            engine: ManuallyDrop::new(engine),
-        })
+        })?))
     }
 
     fn make_store(&mut self, unit: usize) -> Result<Store<u64, SequentialKeys>, RegionError> {

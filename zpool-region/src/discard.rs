@@ -13,9 +13,11 @@ use crate::state::UnitState;
 const RUN: usize = 512;
 
 impl Engine {
-    /// Makes units empty, whatever they are. The caller has the region to itself, so only the
-    /// engine's own threads meet it here.
-    pub(crate) fn discard_units(&self, units: Range<usize>) {
+    /// Makes units empty, or closes them, whatever they are.
+    ///
+    /// No other thread of the program discards them. If one accesses them meanwhile, it finds what
+    /// was there, or zeros, as with `MADV_DONTNEED`.
+    pub(crate) fn discard_units(&self, units: Range<usize>, to: UnitState) {
         let mut at = units.start;
         while at < units.end {
             let end = units.end.min(at + RUN);
@@ -27,7 +29,7 @@ impl Engine {
             }
             at = run.end;
             let len = run.len() * self.unit;
-            // SAFETY: (1) whole pages, and the region is borrowed exclusively; (2) the units are
+            // SAFETY: (1) whole pages, and the caller gave up what is in them; (2) the units are
             // owned by this thread, and are zeros from here on. Poison marks go, too.
             let gone = unsafe { self.memory.discard_even_locked(run.start * self.unit, len) };
             if gone.is_err() {
@@ -35,7 +37,7 @@ impl Engine {
             }
             for unit in run {
                 self.store.invalidate(&(unit as u64));
-                self.settle(unit, UnitState::Empty);
+                self.settle(unit, to);
             }
         }
     }

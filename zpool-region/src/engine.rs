@@ -4,7 +4,7 @@ use std::io;
 
 use rustix::process::{Pid, getpid};
 use zpool_core::internal::sync::Mutex;
-use zpool_core::internal::sync::atomic::{AtomicUsize, Ordering};
+use zpool_core::internal::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use zswap::{SequentialKeys, Store};
 
 use crate::buffers::BufferPool;
@@ -13,7 +13,7 @@ use crate::mapping::Mapping;
 use crate::readahead::{MAX_WINDOW, Readahead};
 use crate::reclaim::{BATCH, ReclaimBatch};
 use crate::residents::Residents;
-use crate::state::UnitStates;
+use crate::state::{UnitState, UnitStates};
 use crate::stats::{RegionCounters, RegionStats};
 use crate::uffd::Userfault;
 
@@ -61,12 +61,18 @@ pub(crate) struct Engine {
     pub(crate) clean_copies: bool,
     pub(crate) counters: RegionCounters,
     pub(crate) planted: PlantedBug,
-    /// The process that the memory and the descriptor belong to.
+    /// Whether the memory is a reserve. It adopts its copy in a forked child: see `reserve.rs`.
+    reserved: bool,
+    /// Whether pages may be shared with a process that was forked, so that they do not move.
+    pub(crate) forked: AtomicBool,
+    /// The process that the memory and the descriptor belong to, if it is no reserve.
     process: Pid,
     /// Pages that are there: those of the queues, and those of units that are being put away.
     pub(crate) resident: AtomicUsize,
     limit: AtomicUsize,
     store_bytes: AtomicUsize,
+    /// Statistics only.
+    store_peak_bytes: AtomicUsize,
     until_refresh: AtomicUsize,
 }
 
@@ -81,6 +87,8 @@ pub(crate) struct EngineParts {
     pub(crate) readahead: usize,
     pub(crate) clean_copies: bool,
     pub(crate) planted: PlantedBug,
+    /// Whether the memory is a reserve, closed at first.
+    pub(crate) reserved: bool,
 }
 
 impl Engine {
@@ -89,7 +97,12 @@ impl Engine {
     pub(crate) fn new(parts: EngineParts) -> Result<Engine, (io::Error, bool)> {
         let system = |error| (error, false);
         let EngineParts { uffd, store, residents, units, unit, .. } = parts;
-        let memory = Mapping::new(units * unit).map_err(system)?;
+        let (map, first): (fn(usize) -> io::Result<Mapping>, _) = if parts.reserved {
+            (Mapping::inaccessible, UnitState::Closed)
+        } else {
+            (Mapping::new, UnitState::Empty)
+        };
+        let memory = map(units * unit).map_err(system)?;
         let staging = Mapping::new(BATCH * unit).map_err(system)?;
         // SAFETY: (1) and (2) ours, whole pages, and never used before. Memory that is locked as it
         // is mapped refuses: pages of it could neither be missing nor be moved.
@@ -97,35 +110,38 @@ impl Engine {
         // SAFETY: (1) our mapping, whole pages; (2) faults are served until the engine is dropped,
         // which unmaps the region first.
         unsafe { uffd.register(memory.base(), memory.len()) }.map_err(system)?;
-        // SAFETY: (1) our mapping, whole pages; (2) the engine reads only pages that it moved here.
-        unsafe { uffd.register(staging.base(), staging.len()) }.map_err(system)?;
+        let reclaimer = ReclaimBatch::new(staging);
+        reclaimer.register(&uffd).map_err(system)?;
         Ok(Engine {
             memory,
-            reclaimer: Mutex::new(ReclaimBatch::new(staging)),
+            reclaimer: Mutex::new(reclaimer),
             buffers: BufferPool::new(unit).map_err(system)?,
             zeros: Mapping::new(MAX_WINDOW * unit).map_err(system)?,
             uffd,
             unit,
-            states: UnitStates::new(units),
+            states: UnitStates::new(units, first),
             residents: Mutex::new(residents),
             readahead: Readahead::new(parts.readahead.min(MAX_WINDOW)),
             fingerprints: FingerprintKey::random(unit).map_err(system)?,
             clean_copies: parts.clean_copies,
             counters: RegionCounters::default(),
             planted: parts.planted,
+            reserved: parts.reserved,
+            forked: AtomicBool::new(false),
             process: getpid(),
             resident: AtomicUsize::new(0),
             limit: AtomicUsize::new(parts.limit),
             store_bytes: AtomicUsize::new(store.bytes_held()),
+            store_peak_bytes: AtomicUsize::new(0),
             until_refresh: AtomicUsize::new(STORE_BYTES_REFRESH),
             store,
         })
     }
 
-    /// Returns whether this process built the region. A forked child has the descriptor, too, by
-    /// which it would fill and wake pages of its parent.
+    /// Returns whether this process has the region's memory. A forked child has the descriptor as
+    /// well, by which it would fill and wake pages of its parent.
     pub(crate) fn is_ours(&self) -> bool {
-        getpid() == self.process
+        self.reserved || getpid() == self.process
     }
 
     /// Returns the start of a unit's page.
@@ -163,7 +179,9 @@ impl Engine {
     /// Reads how many bytes the store holds. That walks its pools, so a fault does it only now and
     /// then.
     pub(crate) fn refresh_store_bytes(&self) {
-        self.store_bytes.store(self.store.bytes_held(), Ordering::Relaxed);
+        let held = self.store.bytes_held();
+        self.store_bytes.store(held, Ordering::Relaxed);
+        self.store_peak_bytes.fetch_max(held, Ordering::Relaxed);
         self.until_refresh.store(STORE_BYTES_REFRESH, Ordering::Relaxed);
     }
 
@@ -186,6 +204,7 @@ impl Engine {
             limit_bytes: self.limit(),
             resident_bytes: self.resident.load(Ordering::Relaxed) * self.unit,
             store_bytes: self.store_bytes.load(Ordering::Relaxed),
+            store_peak_bytes: self.store_peak_bytes.load(Ordering::Relaxed),
             over_limit_bytes: self.over_limit(),
             table_bytes,
             stored_units: self.store.len(),

@@ -22,6 +22,8 @@ pub(crate) enum Served {
     InTransit,
     /// The contents could not be brought back. The access raises `SIGBUS`.
     Poisoned,
+    /// Not memory of the program any more. The access raises `SIGSEGV` when it is repeated.
+    Closed,
 }
 
 /// A window of units that one thread fills.
@@ -47,6 +49,7 @@ impl Engine {
             match self.states.get(unit) {
                 UnitState::Here => return Served::Present,
                 UnitState::Poisoned => return Served::Poisoned,
+                UnitState::Closed => return Served::Closed,
                 from @ (UnitState::Empty | UnitState::Stored) => {
                     if self.states.claim(unit, from, UnitState::Loading) {
                         return self.fill_window(unit, from, window(), write);
@@ -62,13 +65,13 @@ impl Engine {
     }
 
     /// Brings a unit in, with up to `window` units from it on, and waits while another thread owns
-    /// it. Returns false if it is poisoned.
+    /// it. Returns false if it is poisoned or closed.
     pub(crate) fn bring_in(&self, unit: usize, window: usize, write: bool) -> bool {
         loop {
             match self.serve_with(unit, write, || window) {
                 Served::Filled if self.states.get(unit) != UnitState::Poisoned => return true,
                 Served::Present => return true,
-                Served::Filled | Served::Poisoned => return false,
+                Served::Filled | Served::Poisoned | Served::Closed => return false,
                 // Its owner does a bounded amount of work, and never waits for a fault.
                 Served::InTransit => thread::yield_now(),
             }
@@ -98,8 +101,8 @@ impl Engine {
             len += 1;
         }
         let window = Window { first, len, plans: [(Fifo::Small, None); MAX_WINDOW] };
-        self.publish(&window, UnitState::Empty, |done| {
-            let (page, left) = (self.memory.at(first * self.unit + done), len * self.unit - done);
+        self.publish(&window, UnitState::Empty, |done, left| {
+            let page = self.memory.at(first * self.unit + done);
             if write {
                 // SAFETY: (1) ordinary memory, which the kernel fills; (2) it is never written.
                 let zeros = unsafe { self.zeros.bytes(0, left) };
@@ -144,27 +147,30 @@ impl Engine {
         }
         self.counters.loads.add(1);
         self.counters.read_ahead.add(filled.len - 1);
-        self.publish(&filled, UnitState::Stored, |done| {
+        self.publish(&filled, UnitState::Stored, |done, left| {
             let page = self.memory.at(first * self.unit + done);
             // SAFETY: (1) these units are ours, and were stored, so their pages are missing; (2)
             // the bytes are those last stored under the unit.
-            unsafe { self.uffd.copy(page, &buffer.units(filled.len)[done..]) }
+            unsafe { self.uffd.copy(page, &buffer.units(filled.len)[done..done + left]) }
         })
     }
 
-    /// Fills the pages of a window with `fill`, which receives the bytes that are done, and makes
-    /// its units evictable. If the kernel has no memory, all that is left goes back to `from`.
+    /// Fills the pages of a window with `fill`, which receives the bytes that are done and those
+    /// that it should do next, and makes its units evictable. If the kernel has no memory, all that
+    /// is left goes back to `from`.
     fn publish(
         &self,
         window: &Window,
         from: UnitState,
-        mut fill: impl FnMut(usize) -> (usize, Option<Errno>),
+        mut fill: impl FnMut(usize, usize) -> (usize, Option<Errno>),
     ) -> Served {
         let total = window.len * self.unit;
         let mut done = 0;
         let mut attempts = 0;
+        let mut at_once = total;
         while done < total {
-            let (bytes, error) = fill(done);
+            let left = at_once.min(total - done);
+            let (bytes, error) = fill(done, left);
             done += bytes;
             match error {
                 // The address space is being changed, by a fork or an unmapping elsewhere.
@@ -172,6 +178,8 @@ impl Engine {
                 // A page of a unit that is not resident can only be there if the program put it
                 // there, against the contract; the contents are then its own.
                 Some(Errno::EXIST) => done += self.unit,
+                // The window is in two mappings of a reserve, to the kernel.
+                Some(_) if left > self.unit => at_once = self.unit,
                 Some(_) => {
                     attempts += 1;
                     if attempts == FILL_ATTEMPTS {

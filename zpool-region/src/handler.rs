@@ -5,9 +5,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use rustix::io::fcntl_dupfd_cloexec;
 use zpool_core::internal::sync::{spawn_worker, thread};
 
+use crate::descriptors;
 use crate::engine::Engine;
 use crate::fault::Served;
 use crate::uffd::FaultEvent;
@@ -23,11 +25,40 @@ pub(crate) struct Handlers {
 impl Handlers {
     /// Starts `count` threads.
     pub(crate) fn start(engine: &Arc<Engine>, count: usize) -> io::Result<Handlers> {
-        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Handlers::start_with(engine, count, stop, |_, _| {})
+    }
+
+    /// Starts `count` threads that have tables of descriptors of their own, so that the program
+    /// cannot close what they need. The descriptor that stops them is numbered from `least` on.
+    pub(crate) fn start_apart(
+        engine: &Arc<Engine>,
+        count: usize,
+        least: RawFd,
+    ) -> io::Result<Handlers> {
+        let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let stop = fcntl_dupfd_cloexec(&stop, least).unwrap_or(stop);
+        Handlers::start_with(engine, count, stop, |engine, stop| {
+            descriptors::keep_only([engine.uffd.as_fd().as_raw_fd(), stop.as_raw_fd()]);
+        })
+    }
+
+    /// The number of the descriptor that stops them.
+    pub(crate) fn stop_number(&self) -> RawFd {
+        self.stop.as_raw_fd()
+    }
+
+    fn start_with(
+        engine: &Arc<Engine>,
+        count: usize,
+        stop: OwnedFd,
+        prepare: fn(&Engine, &OwnedFd),
+    ) -> io::Result<Handlers> {
+        let stop = Arc::new(stop);
         let mut handlers = Handlers { threads: Vec::with_capacity(count), stop };
         for _ in 0..count {
             let (engine, stop) = (engine.clone(), handlers.stop.clone());
-            let started = spawn_worker("zpool-region", move || run(&engine, &stop));
+            let started = spawn_worker("zpool-region", move || run(&engine, &stop, prepare));
             match started {
                 Ok(thread) => handlers.threads.push(thread),
                 Err(error) => {
@@ -41,8 +72,11 @@ impl Handlers {
 
     /// Ends the threads and waits for them. There must be no access in flight.
     pub(crate) fn stop(&mut self) {
-        // An eventfd takes 2^64 - 2 such writes.
-        let _ = rustix::io::write(&*self.stop, &1_u64.to_ne_bytes());
+        // An eventfd takes 2^64 - 2 such writes. If the program has closed it, the threads cannot
+        // be stopped, and waiting for them would never end.
+        if rustix::io::write(&*self.stop, &1_u64.to_ne_bytes()).is_err() {
+            std::process::abort();
+        }
         for thread in self.threads.drain(..) {
             // A handler does not unwind: see `run`.
             let _ = thread.join();
@@ -54,8 +88,12 @@ impl Handlers {
 ///
 /// A handler that ended early would leave every accessor waiting for ever. So a panic, which could
 /// only be a bug of this crate (the store contains those of plug-ins), ends the process.
-fn run(engine: &Engine, stop: &OwnedFd) {
-    if catch_unwind(AssertUnwindSafe(|| serve_until(engine, stop))).is_err() {
+fn run(engine: &Engine, stop: &OwnedFd, prepare: fn(&Engine, &OwnedFd)) {
+    let serve = || {
+        prepare(engine, stop);
+        serve_until(engine, stop);
+    };
+    if catch_unwind(AssertUnwindSafe(serve)).is_err() {
         std::process::abort();
     }
 }
@@ -91,8 +129,8 @@ fn serve_event(engine: &Engine, event: FaultEvent) {
     match engine.serve(unit, event.write) {
         // The page was filled before this event was read, so its thread may still wait.
         Served::Present => engine.wake(unit),
-        // The mark may have been set after the thread began to wait.
-        Served::Poisoned => engine.wake(unit),
+        // The mark may have been set, or the unit closed, after the thread began to wait.
+        Served::Poisoned | Served::Closed => engine.wake(unit),
         // Filling wakes, and an owner was asked to.
         Served::Filled | Served::InTransit => {}
     }

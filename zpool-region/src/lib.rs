@@ -110,6 +110,8 @@ mod buffers;
 #[allow(unsafe_code, reason = "starts signal mode, and offers it")]
 mod builder;
 mod control;
+#[allow(unsafe_code, reason = "changes the table of descriptors of a thread")]
+mod descriptors;
 #[allow(unsafe_code, reason = "discards pages of units that it owns")]
 mod discard;
 #[allow(unsafe_code, reason = "registers the region")]
@@ -118,6 +120,8 @@ mod error;
 #[allow(unsafe_code, reason = "fills pages of units that it owns")]
 mod fault;
 mod fingerprint;
+#[allow(unsafe_code, reason = "adopts a mapping in a forked child")]
+mod fork;
 mod handler;
 mod held;
 #[allow(unsafe_code, reason = "maps memory and lends it")]
@@ -127,6 +131,8 @@ mod readahead;
 mod reclaim;
 #[allow(unsafe_code, reason = "lends the region as a slice")]
 mod region;
+#[allow(unsafe_code, reason = "opens and closes parts of a mapping")]
+mod reserve;
 mod residents;
 #[allow(unsafe_code, reason = "a signal handler has no safe interface")]
 mod signal;
@@ -143,6 +149,7 @@ pub use engine::PlantedBug;
 pub use error::RegionError;
 pub use held::{Held, HeldMut};
 pub use region::{FaultMode, Region};
+pub use reserve::RegionReserve;
 pub use stats::RegionStats;
 pub use zswap::PoolSpec;
 

@@ -3,7 +3,9 @@
 use std::ptr::{self, NonNull};
 use std::{io, slice};
 
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munlock, munmap};
+use rustix::mm::{
+    Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect, munlock, munmap,
+};
 
 /// A mapping of whole pages, unmapped when it is dropped.
 ///
@@ -24,7 +26,15 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     /// Maps `len` bytes, a multiple of the page size. They read as zeros.
     pub(crate) fn new(len: usize) -> io::Result<Mapping> {
-        let access = ProtFlags::READ | ProtFlags::WRITE;
+        Mapping::with_access(len, ProtFlags::READ | ProtFlags::WRITE)
+    }
+
+    /// Maps `len` bytes, a multiple of the page size, of which none may be accessed yet.
+    pub(crate) fn inaccessible(len: usize) -> io::Result<Mapping> {
+        Mapping::with_access(len, ProtFlags::empty())
+    }
+
+    fn with_access(len: usize, access: ProtFlags) -> io::Result<Mapping> {
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: a new mapping, at an address of the kernel's choice.
         let base = unsafe { mmap_anonymous(ptr::null_mut(), len, access, flags) }?;
@@ -127,6 +137,45 @@ impl Mapping {
         let start = self.at(offset).cast();
         // SAFETY: (1).
         unsafe { madvise(start, len, Advice::LinuxDontneedLocked) }.map_err(io::Error::from)
+    }
+
+    /// Sets whether the program may access pages.
+    ///
+    /// # Safety
+    ///
+    /// 1. The range is whole pages. If they become inaccessible, there is no reference into them.
+    pub(crate) unsafe fn set_accessible(
+        &self,
+        offset: usize,
+        len: usize,
+        accessible: bool,
+    ) -> io::Result<()> {
+        assert!(offset.checked_add(len).is_some_and(|end| end <= self.len));
+        let readable = MprotectFlags::READ | MprotectFlags::WRITE;
+        let access = if accessible { readable } else { MprotectFlags::empty() };
+        // SAFETY: (1); contents do not change.
+        unsafe { mprotect(self.at(offset).cast(), len, access) }.map_err(io::Error::from)
+    }
+
+    /// Sets whether a child that is forked from now on has a part of this memory.
+    pub(crate) fn set_inherited(
+        &self,
+        offset: usize,
+        len: usize,
+        inherited: bool,
+    ) -> io::Result<()> {
+        assert!(offset.checked_add(len).is_some_and(|end| end <= self.len));
+        let advice = if inherited { Advice::LinuxDoFork } else { Advice::LinuxDontFork };
+        // SAFETY: our own mapping; contents do not change.
+        unsafe { madvise(self.at(offset).cast(), len, advice) }.map_err(io::Error::from)
+    }
+
+    /// Copies pages that this process shares with a forked one, so that it has frames of its own.
+    pub(crate) fn unshare(&self, offset: usize, len: usize) -> io::Result<()> {
+        assert!(offset.checked_add(len).is_some_and(|end| end <= self.len));
+        let start = self.at(offset).cast();
+        // SAFETY: our own mapping; contents do not change.
+        unsafe { madvise(start, len, Advice::LinuxPopulateWrite) }.map_err(io::Error::from)
     }
 
     /// Unlocks memory that the program has locked as a whole (`mlockall`).

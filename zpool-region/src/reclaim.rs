@@ -14,6 +14,8 @@
 //! (`O_DIRECT`, io_uring) holds a pin, which makes the move fail, and a thread that writes to it
 //! faults. So what is in the staging area is all that was ever written.
 
+use std::io;
+
 use rustix::io::Errno;
 use zpool_core::internal::sync::atomic::Ordering;
 use zpool_core::internal::sync::thread;
@@ -23,6 +25,7 @@ use crate::fault::lost_unit;
 use crate::mapping::Mapping;
 use crate::residents::{Evictee, Fifo};
 use crate::state::UnitState;
+use crate::uffd::Userfault;
 
 /// Units that are put away at once. It is as large as the largest readahead window, so that a scan
 /// cannot bring in more than is put away.
@@ -61,6 +64,17 @@ impl ReclaimBatch {
             batch: Vec::with_capacity(BATCH),
             staged: Vec::with_capacity(BATCH),
         }
+    }
+
+    /// Makes a descriptor responsible for the staging area.
+    pub(crate) fn register(&self, uffd: &Userfault) -> io::Result<()> {
+        // SAFETY: (1) our mapping, whole pages; (2) the engine reads only pages that it moved here.
+        unsafe { uffd.register(self.staging.base(), self.staging.len()) }
+    }
+
+    /// Sets whether a forked child has the staging area.
+    pub(crate) fn set_inherited(&self, inherited: bool) -> io::Result<()> {
+        self.staging.set_inherited(0, self.staging.len(), inherited)
     }
 }
 
@@ -203,9 +217,12 @@ impl Engine {
     fn stage_run(&self, staging: &Mapping, staged: &mut Vec<Evictee>, run: &[Evictee]) {
         let mut rest = run;
         let mut retries = 0;
+        let mut unshared = None;
+        let mut at_once = run.len();
         while let [first, ..] = rest {
             let to = staging.at(staged.len() * self.unit);
-            let len = rest.len() * self.unit;
+            let tried = rest.len().min(at_once);
+            let len = tried * self.unit;
             // SAFETY: (1) both ours, whole pages, registered; (2) the units are `Evicting` and
             // owned by this thread, which wakes those that wait; (3) the staging area is empty
             // from here on, and behind a lock.
@@ -213,8 +230,24 @@ impl Engine {
             let (moved, behind) = rest.split_at(bytes / self.unit);
             staged.extend_from_slice(moved);
             rest = behind;
+            if error.is_none() {
+                continue;
+            }
             if error == Some(Errno::AGAIN) && (bytes > 0 || retries < 8) {
                 retries += 1;
+                continue;
+            }
+            if bytes == 0 && tried > 1 && matches!(error, Some(Errno::INVAL | Errno::NOENT)) {
+                // The run is in two mappings of a reserve, to the kernel.
+                at_once = 1;
+                continue;
+            }
+            if error == Some(Errno::BUSY)
+                && let [first, ..] = rest
+                && unshared != Some(first.unit)
+                && self.unshare(first.unit)
+            {
+                unshared = Some(first.unit);
                 continue;
             }
             if let [stuck, behind @ ..] = rest {
@@ -224,6 +257,17 @@ impl Engine {
                 rest = behind;
             }
         }
+    }
+
+    /// Copies the page of a unit, if a forked process may have it as well: shared pages do not
+    /// move. Returns whether the page may move now.
+    ///
+    /// Only for a unit whose page the kernel has just found: to fill a missing one, it would wait
+    /// for a handler, and this may be the only one.
+    fn unshare(&self, unit: usize) -> bool {
+        // Relaxed: set while no other thread was in the engine.
+        self.forked.load(Ordering::Relaxed)
+            && self.memory.unshare(unit * self.unit, self.unit).is_ok()
     }
 
     /// Makes a unit resident again whose page never left.

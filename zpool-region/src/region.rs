@@ -14,6 +14,7 @@ use crate::error::RegionError;
 use crate::handler::Handlers;
 use crate::held::{Held, HeldMut};
 use crate::signal::SignalRegistration;
+use crate::state::UnitState;
 use crate::stats::RegionStats;
 
 /// The threads that serve the faults of a region.
@@ -159,7 +160,7 @@ impl Region {
         self[range.start..whole.start * unit].fill(0);
         let behind = (whole.end * unit).min(range.end);
         self[behind..range.end].fill(0);
-        self.engine.discard_units(whole);
+        self.engine.discard_units(whole, UnitState::Empty);
     }
 
     /// Brings a range in and keeps it resident while the result lives, so that it can be passed to

@@ -18,6 +18,7 @@
 use std::ops::Range;
 
 use crate::fingerprint::Fingerprint;
+use crate::mapping::Mapping;
 
 /// No slot.
 const NONE: u32 = u32::MAX;
@@ -76,8 +77,9 @@ impl Residents {
     /// memory for them.
     pub(crate) fn new(units: usize) -> Option<Residents> {
         fn zeros<T: Clone + Default>(len: usize) -> Option<Vec<T>> {
-            // Asked for first, because `vec!` ends the process if it is refused.
-            Vec::<T>::new().try_reserve_exact(len).ok()?;
+            // Asked for first, because `vec!` ends the process if it is refused. Not from the heap:
+            // once glibc has freed such a block, it clears the next ones, which costs frames.
+            drop(Mapping::new((len * size_of::<T>()).max(1)).ok()?);
             Some(vec![T::default(); len])
         }
         let empty = SlotList { head: NONE, tail: NONE, len: 0 };
@@ -187,6 +189,11 @@ impl Residents {
         if let Some(at) = self.held.iter().position(|held| held == units) {
             self.held.swap_remove(at);
         }
+    }
+
+    /// Ends all holds of ranges inside of this one.
+    pub(crate) fn release_inside(&mut self, units: &Range<usize>) {
+        self.held.retain(|held| held.start < units.start || held.end > units.end);
     }
 
     /// Returns whether a unit is in a range that is held.

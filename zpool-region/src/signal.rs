@@ -161,7 +161,7 @@ fn serve(engine: &Engine, address: usize, write: bool) -> bool {
     loop {
         match engine.serve(unit, write) {
             Served::InTransit => thread::yield_now(),
-            Served::Poisoned => return false,
+            Served::Poisoned | Served::Closed => return false,
             Served::Filled | Served::Present => break,
         }
     }

@@ -10,6 +10,9 @@
 //!      └────────────────────────────────────── all zeros ───────┘
 //! ```
 //!
+//! In a [reserve](crate::RegionReserve), units begin as `Closed`. Opening one makes it `Empty`, and
+//! closing it makes it `Closed` again, each through `Loading` or `Evicting`.
+//!
 //! `Loading` and `Evicting` have an owner: the thread whose compare-exchange made them. It alone
 //! touches the unit's page, block and place in the queues, and ends the state with
 //! [`settle`](UnitStates::settle). A thread that finds one of the two sets the bit *waited*, so
@@ -33,6 +36,8 @@ pub(crate) enum UnitState {
     Evicting = 4,
     /// The block could not be read; each access raises `SIGBUS`.
     Poisoned = 5,
+    /// Not memory of the program: nothing fills it, and readahead ends here.
+    Closed = 6,
 }
 
 impl UnitState {
@@ -43,7 +48,8 @@ impl UnitState {
             2 => UnitState::Loading,
             3 => UnitState::Here,
             4 => UnitState::Evicting,
-            _ => UnitState::Poisoned,
+            5 => UnitState::Poisoned,
+            _ => UnitState::Closed,
         }
     }
 
@@ -54,13 +60,13 @@ impl UnitState {
 
     /// Returns whether a unit of this state can be claimed by making it `next`.
     fn may_become(self, next: UnitState) -> bool {
-        use UnitState::{Empty, Evicting, Here, Loading, Poisoned, Stored};
+        use UnitState::{Closed, Empty, Evicting, Here, Loading, Poisoned, Stored};
         matches!(
             (self, next),
-            (Empty | Stored | Poisoned, Loading)
+            (Empty | Stored | Poisoned | Closed, Loading)
                 | (Here, Evicting)
-                | (Loading, Here | Stored | Empty | Poisoned)
-                | (Evicting, Stored | Here | Empty | Poisoned)
+                | (Loading, Here | Stored | Empty | Poisoned | Closed)
+                | (Evicting, Stored | Here | Empty | Poisoned | Closed)
         )
     }
 }
@@ -73,9 +79,9 @@ const WAITED: u8 = 0x80;
 pub(crate) struct UnitStates(Box<[AtomicU8]>);
 
 impl UnitStates {
-    /// Makes the states of `units` units, all of them empty.
-    pub(crate) fn new(units: usize) -> UnitStates {
-        UnitStates((0..units).map(|_| AtomicU8::new(UnitState::Empty as u8)).collect())
+    /// Makes the states of `units` units, all of them `state`.
+    pub(crate) fn new(units: usize, state: UnitState) -> UnitStates {
+        UnitStates((0..units).map(|_| AtomicU8::new(state as u8)).collect())
     }
 
     /// Returns the number of units.
@@ -139,7 +145,7 @@ mod tests {
     /// One owner at a time, and the waited bit lives as long as the ownership.
     #[test]
     fn states_claim_and_settle() {
-        let states = UnitStates::new(2);
+        let states = UnitStates::new(2, UnitState::Empty);
         assert_eq!(states.get(1), UnitState::Empty);
         assert!(states.claim(1, UnitState::Empty, UnitState::Loading));
         assert!(!states.claim(1, UnitState::Empty, UnitState::Loading));

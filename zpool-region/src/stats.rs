@@ -18,6 +18,8 @@ pub struct RegionStats {
     pub resident_bytes: usize,
     /// Bytes that the store holds now, as the operating system counts them.
     pub store_bytes: usize,
+    /// The most bytes that the store was seen to hold.
+    pub store_peak_bytes: usize,
     /// Bytes by which the two exceed the limit now, because data does not compress, pages are
     /// pinned or held, or a batch is under way.
     pub over_limit_bytes: usize,

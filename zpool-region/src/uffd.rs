@@ -4,12 +4,15 @@
 //! engine; here are only the calls, with the promises that they need.
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::{io, ptr};
 
-use rustix::io::Errno;
+use rustix::io::{DupFlags, Errno, dup3, fcntl_dupfd_cloexec};
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, Updater, ioctl, opcode};
 use rustix::mm::UserfaultfdFlags;
+
+use crate::error::RegionError;
 
 /// The group of these ioctls in their numbers.
 const GROUP: u8 = 0xAA;
@@ -126,6 +129,15 @@ pub(crate) enum Unsupported {
     NoMove,
 }
 
+impl From<Unsupported> for RegionError {
+    fn from(unsupported: Unsupported) -> Self {
+        match unsupported {
+            Unsupported::NoUserfaultfd(error) => RegionError::NoUserfaultfd(error),
+            Unsupported::NoMove => RegionError::KernelTooOld,
+        }
+    }
+}
+
 /// A `userfaultfd`: private to its owner, close-on-exec, and not blocking when it is read.
 #[derive(Debug)]
 pub(crate) struct Userfault {
@@ -145,6 +157,23 @@ impl Userfault {
         let (descriptor, all_faults) = open_descriptor().map_err(Unsupported::NoUserfaultfd)?;
         agree(&descriptor, needed).map_err(|e| Unsupported::NoUserfaultfd(e.into()))?;
         Ok(Userfault { descriptor, serves_kernel_faults: all_faults && !by_signal })
+    }
+
+    /// Moves the descriptor to a number from `least` on, if there is one: programs expect that the
+    /// low ones are theirs.
+    pub(crate) fn renumber(&mut self, least: RawFd) {
+        if let Ok(moved) = fcntl_dupfd_cloexec(&self.descriptor, least) {
+            self.descriptor = moved;
+        }
+    }
+
+    /// Lets this value's number stand for the descriptor of `other`, in a forked child whose
+    /// descriptor is that of its parent.
+    pub(crate) fn replace(&self, other: &Userfault) -> rustix::io::Result<()> {
+        // SAFETY: our own descriptor. The second owner is not dropped.
+        let number = unsafe { OwnedFd::from_raw_fd(self.descriptor.as_raw_fd()) };
+        let mut number = ManuallyDrop::new(number);
+        dup3(&other.descriptor, &mut number, DupFlags::CLOEXEC)
     }
 
     /// Returns whether accesses of the kernel, in a system call, are reported as well.
@@ -229,8 +258,11 @@ impl Userfault {
         let call = unsafe { Updater::<WAKE, _>::new(&mut args) };
         // SAFETY: a thread that is woken repeats its access, so nothing can be seen too early.
         let woken = unsafe { ioctl(&self.descriptor, call) };
-        // Fails for a range that is empty or overflows, which none of ours is.
-        debug_assert!(woken.is_ok(), "{woken:?}");
+        // Fails for a range that is empty or overflows, which none of ours is, and if the program
+        // has closed the descriptor. A thread that is not woken would hang.
+        if woken.is_err() {
+            std::process::abort();
+        }
     }
 
     /// Reads the faults that wait, at most [`EVENTS_PER_READ`], and calls `each` with every one.

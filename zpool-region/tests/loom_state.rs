@@ -30,7 +30,7 @@ struct UnitModel {
 
 impl UnitModel {
     fn new(block: u32) -> UnitModel {
-        let states = UnitStates::new(1);
+        let states = UnitStates::new(1, UnitState::Empty);
         assert!(states.claim(0, UnitState::Empty, UnitState::Loading));
         assert!(!states.settle(0, UnitState::Stored));
         UnitModel {
