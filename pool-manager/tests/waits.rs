@@ -15,6 +15,9 @@ use zpool_manager::{
 };
 use zpool_testing::executors::ScriptedExecutor;
 
+/// Held by tests that leak a pool or count leaked pools, because the count is for the process.
+static LEAKS: Mutex<()> = Mutex::new(());
+
 /// Runs `work` on a thread of its own, with a watchdog, since a fault would show as a wait without
 /// end.
 fn ends<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -269,6 +272,7 @@ impl Executor for RefusesLate {
 /// is refused. The other thread is in a no-block section, and could only leak it.
 #[test]
 fn dropped_manager_waits_for_hand_over() {
+    let _leaks = LEAKS.lock();
     let (script, leaked) = (Script::new(), pools_leaked());
     let executor = Arc::new(RefusesLate::default());
     let manager = builder(&script).executor(executor.clone()).build(&spec("a+x")).unwrap();
@@ -320,6 +324,7 @@ impl Drop for BlockingExecutor {
 /// no-block section: its drop may block.
 #[test]
 fn executor_left_to_releaser_survives_no_block() {
+    let _leaks = LEAKS.lock();
     for (inside, expected) in [(false, Some(false)), (true, None)] {
         let (script, dropped) = (Script::new(), Arc::new(Mutex::new(None)));
         let executor =

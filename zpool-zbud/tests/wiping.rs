@@ -17,7 +17,7 @@ fn wiping_pool_leaves_no_bytes() {
 
 /// A pool that does not wipe leaves the bytes: the test above can fail.
 #[test]
-#[should_panic(expected = "F6: of")]
+#[should_panic(expected = "F6: something is left")]
 fn plain_pool_leaves_bytes() {
     assert_wipes_on_free(|source| ZbudDriver.create(&PoolConfig::new(source, 4096)));
 }
