@@ -70,9 +70,13 @@
 //!
 //! | | a store that evicts | a store that refuses |
 //! |---|---|---|
-//! | [policy](crate::StoreBuilder::tier_policy) | [`DropOldest`](crate::tier::TierPolicy::DropOldest) | [`Refuse`](crate::tier::TierPolicy::Refuse) |
+//! | [policy] | [`DropOldest`] | [`Refuse`] |
 //! | a full tier | drops its oldest segment | compacts; if that gains nothing, the store is full |
 //! | a block is lost | by that, or by the medium | by the medium only |
+//!
+//! [policy]: crate::StoreBuilder::tier_policy
+//! [`DropOldest`]: crate::tier::TierPolicy::DropOldest
+//! [`Refuse`]: crate::tier::TierPolicy::Refuse
 //!
 //! - A block in the tier costs its entry in the index. It counts in `len`, and all operations work
 //!   on it. [`tier_of`](crate::Store::tier_of) tells where a block is.

@@ -45,7 +45,8 @@
 //!
 //! With a [tier](crate::StoreBuilder::tier), use
 //! [`load_or_ticket`](crate::Store::load_or_ticket): a block in memory is there at once, and a
-//! [ticket](crate::tier::LoadTicket) is read on a blocking thread. The example `tier_tokio` does that.
+//! [ticket](crate::tier::LoadTicket) is read on a blocking thread. The example `tier_tokio` does
+//! that.
 //!
 //! # Who destroys pools
 //!

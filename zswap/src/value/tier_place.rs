@@ -5,8 +5,8 @@
 //!   | segment: 32 bits | offset: 16 | block's length: 18 | object's length: 18 | codec: 12 bits |
 //! ```
 //!
-//! - The segment is named by its [id](crate::backing::segments), which changes with each reuse of its
-//!   slot. So two records that were written at different times have different places.
+//! - The segment is named by its [id](crate::backing::segments), which changes with each reuse of
+//!   its slot. So two records that were written at different times have different places.
 //! - The offset counts [units](TierPlace::unit_of), at least 16 bytes each.
 //! - Lengths are 1 to 262 144 and kept less one.
 //! - The codec is a number in the tier's [table](crate::backing::codecs). 0 is a raw block.
