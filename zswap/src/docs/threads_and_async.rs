@@ -10,7 +10,7 @@
 //!
 //! | call | may block | why |
 //! |---|---|---|
-//! | `load`, `peek`, `take`, `load_many` | no, with lz4 and without a tier | zstd makes contexts at first; a block in the tier is read |
+//! | `load`, `peek`, `take`, `load_many` | with zstd, or a tier | makes contexts; reads the tier |
 //! | `load_or_ticket` | no, with lz4 | a block in the tier becomes a ticket |
 //! | `invalidate`, `contains`, `len_of`, `len` | no | |
 //! | `store`, `store_many` | yes | memory from the system, eviction at the limit |
