@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::thread;
 
 use zpool_core::page::{HeapSource, PageSource};
 use zpool_core::spec::Component;
@@ -187,4 +188,26 @@ impl Own<'_> {
         let gain = group.resident_frames.saturating_sub(ideal_frames(group, frame_size));
         assert_eq!(group.reclaimable_bytes, gain * frame_size, "{stage}: {group:?}");
     }
+}
+
+/// A slot that another thread takes from a magazine back to its class is no object meanwhile.
+#[test]
+fn stats_are_exact_while_another_thread_trims() {
+    let source = Arc::new(HeapSource::new(4096));
+    let pool = ZsmallocDriver.create(&PoolConfig::new(source, MAX)).unwrap();
+    let stay: Vec<_> = (0..10).map(|fill| pool.insert(&[fill; 300]).unwrap()).collect();
+    let churn = || {
+        for round in 0..30 * SLOTS {
+            let go: Vec<_> = (0..10).map(|fill| pool.insert(&[fill; 300]).unwrap()).collect();
+            go.into_iter().for_each(|handle| pool.free(handle).unwrap());
+            assert_eq!(pool.stats().objects, stay.len(), "round {round}");
+        }
+    };
+    thread::scope(|scope| {
+        let churning = scope.spawn(churn);
+        while !churning.is_finished() {
+            pool.trim();
+        }
+    });
+    stay.into_iter().for_each(|handle| pool.free(handle).unwrap());
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crossbeam_utils::CachePadded;
 use zpool_core::PoolConfig;
 use zpool_core::internal::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use zpool_core::internal::sync::{Mutex, MutexGuard};
 
 use super::job_slot::{JobSlot, Start};
 use crate::class::{Classes, Figures};
@@ -22,6 +23,8 @@ pub(crate) struct PoolCore {
     // On a cache line apart from what every insert and free reads.
     pub(super) counters: CachePadded<PoolCounters>,
     jobs: CachePadded<JobSlot>,
+    /// Held while cached slots return to their classes.
+    draining: Mutex<()>,
     /// Whether freed objects are overwritten.
     pub(super) wipe: bool,
     /// Bytes of the allocation that this value is a part of.
@@ -59,6 +62,7 @@ impl PoolCore {
             handles,
             counters: CachePadded::default(),
             jobs: CachePadded::new(JobSlot::new(config.executor.clone())),
+            draining: Mutex::new(()),
             wipe: config.wipe_on_free,
             own_bytes,
         }
@@ -123,11 +127,20 @@ impl PoolCore {
 
     /// Returns the cached slots of a class, or of all classes, to their classes.
     pub(crate) fn drain_magazines(&self, class: Option<ClassIndex>) {
+        drop(self.drain_and_lock(class));
+    }
+
+    /// As [`drain_magazines`](Self::drain_magazines). Until the guard is dropped, no other thread
+    /// drains. So no slot is on its way from a magazine to its class, where it would count as an
+    /// object.
+    pub(super) fn drain_and_lock(&self, class: Option<ClassIndex>) -> MutexGuard<'_, ()> {
+        let draining = self.draining.lock();
         for index in self.classes.magazines().drain(class) {
             if let Some(entry) = self.handles.entry(index) {
                 self.release_cached(index, entry);
             }
         }
+        draining
     }
 }
 

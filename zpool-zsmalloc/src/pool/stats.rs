@@ -31,7 +31,7 @@ pub(super) struct ClassFigures {
 impl PoolCore {
     /// See `ZPool::stats`.
     pub(crate) fn stats(&self) -> PoolStats {
-        self.drain_magazines(None);
+        let _draining = self.drain_and_lock(None);
         let protected = self.protected_classes();
         let magazines = self.classes.magazines();
         let mut builder = StatsBuilder::default();
