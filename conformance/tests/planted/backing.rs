@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use zpool_conformance::backing::{BACKING_CASES, BackingMaker};
 use zpool_core::backing::{
@@ -155,7 +156,7 @@ impl Planted {
     /// Copies through a buffer that all threads share, with a chance for them to meet in it.
     fn through_shared_buffer(&self, bytes: &mut [u8]) {
         *self.buffer.lock().unwrap() = bytes.to_vec();
-        thread::yield_now();
+        thread::sleep(Duration::from_micros(1));
         let buffer = self.buffer.lock().unwrap();
         let len = bytes.len().min(buffer.len());
         bytes[..len].copy_from_slice(&buffer[..len]);
@@ -277,8 +278,12 @@ impl BackingStore for Planted {
                     .map_or(Err(BackingError::Gone), |shared| shared.read(segment, offset, into))
             }
             TrustsWhatItLookedUp if self.inner.written(segment).is_some() => {
-                // Long enough to meet a discard, if another thread makes one.
-                (0..200).for_each(|_| thread::yield_now());
+                // Long enough to meet a discard of another thread, also on a busy machine.
+                for _ in 0..20 {
+                    if self.inner.written(segment).is_some() {
+                        thread::sleep(Duration::from_micros(1));
+                    }
+                }
                 let outcome = self.inner.read(segment, offset, into);
                 assert!(!matches!(outcome, Err(BackingError::Gone)), "it was there just now");
                 outcome
