@@ -230,10 +230,7 @@ pub(crate) struct StormArgs {
     /// The policy of the store at its limit
     #[arg(long, value_enum, default_value_t = PolicyChoice::Refuse, requires = "limit_mib")]
     pub(crate) policy: PolicyChoice,
-    /// Give the store a tier below memory: an unnamed file in this directory
-    ///
-    /// At its limit the store writes cold blocks there. With the policy `evict` a full tier drops
-    /// its oldest blocks, with `refuse` it compacts and loses nothing.
+    /// Write cold blocks at the limit to an unnamed file in this directory: a tier below memory
     #[arg(long, value_name = "DIR", requires = "limit_mib")]
     pub(crate) tier: Option<PathBuf>,
     /// MiB of the tier
