@@ -70,6 +70,23 @@ impl<K, S> StoreBuilder<K, S> {
     ///
     /// Its counterpart is [`at_limit`](Self::at_limit): a store that evicts drops the oldest
     /// segment of its tier, and one that refuses compacts it. `build` refuses other combinations.
+    ///
+    /// ```
+    /// # #[cfg(all(unix, feature = "zsmalloc", feature = "lz4"))] {
+    /// use std::sync::Arc;
+    /// use zswap::tier::{FileTier, TierPolicy};
+    /// use zswap::{AtLimit, Store};
+    ///
+    /// let file = FileTier::builder(std::env::temp_dir(), 4 << 20).segment_bytes(256 << 10);
+    /// let store = Store::<u64>::builder()
+    ///     .limit_bytes(2 << 20)
+    ///     .at_limit(AtLimit::Refuse)
+    ///     .tier(Arc::new(file.build()?))
+    ///     .tier_policy(TierPolicy::Refuse);
+    /// assert!(store.build().is_ok());
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn tier_policy(mut self, policy: TierPolicy) -> Self {
         self.tier.policy = Some(policy);
         self

@@ -76,6 +76,29 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// such as before they sleep. Blocks that were loaded since the eviction clock's hand last
     /// passed them stay in memory, and cool.
     ///
+    /// ```
+    /// # #[cfg(all(unix, feature = "zsmalloc", feature = "lz4"))] {
+    /// # let page = |n: u64| (n * 600..n * 600 + 600).map(|n| n.to_string()).collect::<String>();
+    /// use std::sync::Arc;
+    /// use zswap::tier::FileTier;
+    /// use zswap::{AtLimit, Store};
+    ///
+    /// let file = FileTier::builder(std::env::temp_dir(), 16 << 20).segment_bytes(256 << 10);
+    /// let store = Store::builder()
+    ///     .limit_bytes(64 << 20)
+    ///     .at_limit(AtLimit::Evict)
+    ///     .tier(Arc::new(file.build()?))
+    ///     .build()?;
+    /// for key in 0..500 {
+    ///     store.store(key, page(key))?;
+    /// }
+    /// assert!(store.write_back() > 0);
+    /// assert!(store.stats().tier.unwrap().backed > 0);
+    /// assert_eq!(store.load_vec(&7)?, Some(page(7).into_bytes()));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Concurrency
     ///
     /// May block. Any number of threads may use the store meanwhile. If another thread writes,
