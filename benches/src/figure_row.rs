@@ -1,7 +1,7 @@
 //! Rows with file, name, value and range, which other programs compare with limits.
 
 use serde::{Deserialize, Serialize};
-use workload::Spread;
+use workload::{Figure, Report, Spread};
 
 use crate::program::PrintedReport;
 
@@ -49,6 +49,16 @@ impl FigureRow {
 
     fn ranged(file: &str, name: &str, value: f64, range: [f64; 2]) -> FigureRow {
         FigureRow { file: file.to_owned(), name: name.to_owned(), value, range }
+    }
+}
+
+impl FigureRows {
+    /// Adds the figures of a file's report.
+    pub fn add(&mut self, file: &str, report: Report) {
+        let row = |Figure { name, value, low, high, .. }: Figure| {
+            FigureRow::ranged(file, &name, value, [low, high])
+        };
+        self.results.extend(report.results.into_iter().map(row));
     }
 }
 

@@ -23,10 +23,10 @@ mod drains;
 mod loads;
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use benches::{Failure, Output, exit};
+use benches::{Failure, FigureRows, Output, exit};
 use clap::Parser;
 use workload::{Pages, Report, read_files};
 use zswap::{PoolSpec, Store, StoreBuilder};
@@ -39,7 +39,7 @@ const ROUNDS: usize = 5;
 /// Fewer pages than this are moved too fast for the clocks.
 const FEWEST_PAGES: usize = 1024;
 
-/// Take at most this many bytes of all files together.
+/// Take at most this many bytes of a file.
 const MAX_BYTES: u64 = 48 << 20;
 
 /// Measures moves between pools
@@ -60,15 +60,24 @@ fn main() -> ExitCode {
     exit(measure(&options).map(|report| options.output.print(&report)))
 }
 
-fn measure(options: &Options) -> Result<Report, Failure> {
-    let pages = read_files(&options.files, PAGE, Some(MAX_BYTES))?.without_same_filled();
+fn measure(options: &Options) -> Result<FigureRows, Failure> {
+    let mut rows = FigureRows::default();
+    for file in &options.files {
+        let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
+        rows.add(&name, measure_file(file, options.drains)?);
+    }
+    Ok(rows)
+}
+
+fn measure_file(file: &Path, only_drains: bool) -> Result<Report, Failure> {
+    let pages = read_files(&[file], PAGE, Some(MAX_BYTES))?.without_same_filled();
     if pages.len() < FEWEST_PAGES {
         return Err(format!("{} pages that are not same-filled: too few", pages.len()).into());
     }
     let mut report = Report::default();
     drains::measure(&pages, &mut report)?;
     loads::measure(&pages, &mut report)?;
-    if !options.drains {
+    if !only_drains {
         cold_pool::measure(&pages, &mut report)?;
     }
     Ok(report)
