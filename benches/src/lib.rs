@@ -34,6 +34,7 @@
 mod density_boxes;
 mod distinct;
 mod figure_row;
+mod input;
 mod objects;
 mod packer;
 mod program;
@@ -41,6 +42,7 @@ mod program;
 pub use density_boxes::density_of_boxes;
 pub use distinct::distinct_pages;
 pub use figure_row::{FigureRow, FigureRows};
+pub use input::{name_of, pages_of};
 pub use objects::objects;
 pub use packer::{Boxes, Packer, PoolPacker, density, pools, verify};
 pub use program::{Failure, Output, PrintedReport, child, child_task, exit};

@@ -4,63 +4,11 @@
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use workload::Rng;
 
-fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_zlab"));
-    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-/// Runs `zlab`. If it hangs, it is killed and the test fails.
-fn zlab(args: &[&str]) -> Output {
-    finish(command(args).spawn().unwrap(), args)
-}
-
-fn finish(mut child: Child, args: &[&str]) -> Output {
-    let begun = Instant::now();
-    // The reports here fit into a pipe.
-    while child.try_wait().unwrap().is_none() {
-        if begun.elapsed() > Duration::from_secs(240) {
-            child.kill().unwrap();
-            panic!("{args:?} hangs");
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    child.wait_with_output().unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-/// Checks for exit code 2, one line on stderr and nothing on stdout. Returns the line.
-#[track_caller]
-fn refused(args: &[&str]) -> String {
-    let output = zlab(args);
-    let line = stderr(&output);
-    assert_eq!(output.status.code(), Some(2), "{args:?}: {line}");
-    assert!(output.stdout.is_empty() && line.lines().count() == 1, "{args:?}: {line}");
-    line
-}
-
-/// Makes records that share their words but not the order, which is what dictionaries are for.
-fn records(folder: &Path, bytes: usize) -> PathBuf {
-    let mut rng = Rng::new(7);
-    let words: Vec<String> = (0..300).map(|_| format!("{:x}", rng.next_u64())).collect();
-    let mut text = String::new();
-    while text.len() < bytes {
-        text += &format!("{{\"name\":\"{}\",\"at\":{}}},", words[rng.below(300)], rng.below(1000));
-    }
-    text.truncate(bytes);
-    let path = folder.join("records.json");
-    fs::write(&path, text).unwrap();
-    path
-}
+use crate::common::{command, finish, records, refused, stderr, zlab};
 
 fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(folder)
@@ -85,9 +33,9 @@ fn input_is_never_overwritten() {
     let folder = tempfile::tempdir().unwrap();
     let input = records(folder.path(), 1 << 20);
     let before = fs::read(&input).unwrap();
-    symlink("records.json", folder.path().join("soft")).unwrap();
+    symlink("records.bin", folder.path().join("soft")).unwrap();
     fs::hard_link(&input, folder.path().join("hard")).unwrap();
-    for name in ["records.json", "soft", "hard"] {
+    for name in ["records.bin", "soft", "hard"] {
         let output = folder.path().join(name);
         for writer in writers(input.to_str().unwrap()) {
             for force in [&[][..], &["--force"]] {
@@ -97,7 +45,7 @@ fn input_is_never_overwritten() {
         }
         assert_eq!(fs::read(&input).unwrap(), before, "{name}");
     }
-    assert_eq!(names(folder.path()), ["hard", "records.json", "soft"]);
+    assert_eq!(names(folder.path()), ["hard", "records.bin", "soft"]);
 }
 
 /// stdout and stderr that are redirected into an input are refused before anything is written.
@@ -153,7 +101,7 @@ fn existing_output_needs_force() {
         assert_ne!(fs::read_to_string(&output).unwrap_or_default(), "kept");
         fs::write(&output, "kept").unwrap();
     }
-    assert_eq!(names(folder.path()), ["output", "records.json"], "no temporary file is left");
+    assert_eq!(names(folder.path()), ["output", "records.bin"], "no temporary file is left");
 }
 
 /// An output that cannot be written is refused before the input is read.

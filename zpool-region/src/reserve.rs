@@ -1,5 +1,4 @@
-//! Address space of which parts are opened and closed, for memory of a program that knows nothing
-//! of it.
+//! Address space of which parts are opened and closed, for the memory of an unmodified program.
 //!
 //! ```text
 //!   reserve:  │ closed │ open: 0, stored, here │ closed │ given up │ closed ... │

@@ -17,8 +17,8 @@ const RUN: usize = 24;
 /// ones.
 pub(crate) type Tables = [Option<usize>; 4];
 
-/// Chooses the tables of a block's streams. A stream is coded if that saves more than `1 / share`
-/// of it.
+/// Chooses the tables of a block's streams. A stream is coded if that saves more than this share:
+/// `1 / share`.
 pub(crate) fn choose(streams: &Streams, codes: &Codes, share: usize) -> Tables {
     let pays = |(bits, table): (usize, usize), len: usize| {
         (len >= SHORTEST && bits.div_ceil(8) + len / share < len).then_some(table)

@@ -25,8 +25,8 @@ static MASKS: [u128; 16] = {
 ///
 /// # Errors
 ///
-/// [`CodecError::Corrupt`] if the streams are not those of a block of this length. Then each byte
-/// of `block` is unchanged or depends on the streams alone.
+/// [`CodecError::Corrupt`] if the streams are not those of a block of this length. Each byte of
+/// `block` is then unchanged, or depends on the streams alone.
 pub(crate) fn copy<const XORED: bool>(
     entries: &[TokenEntry; 256],
     streams: &EncodedStreams<'_>,

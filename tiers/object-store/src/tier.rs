@@ -69,24 +69,16 @@ impl ObjectStoreTier {
 
     /// Deletes all objects that no segment refers to.
     fn delete_strays(&self) -> Result<(), BackingError> {
-        let strays = self.versions.take_strays();
-        if strays.is_empty() {
-            return Ok(());
-        }
-        let paths: Vec<_> =
-            strays.iter().map(|(segment, version)| Ok(self.path(*segment, *version))).collect();
-        let store = self.store.clone();
-        let deleted = self.requests.wait(async move {
-            let deletions = store.delete_stream(stream::iter(paths).boxed());
-            deletions.map(ignore_missing).try_collect::<Vec<()>>().await
-        });
-        if deleted.is_err() {
-            // Those that were deleted are deleted once more the next time.
-            strays
-                .iter()
-                .for_each(|(segment, version)| self.versions.fail_write(*segment, *version));
-        }
-        deleted.map(drop)
+        self.versions.delete_strays(|strays| {
+            let paths: Vec<_> =
+                strays.iter().map(|(segment, version)| Ok(self.path(*segment, *version))).collect();
+            let store = self.store.clone();
+            let deleted = self.requests.wait(async move {
+                let deletions = store.delete_stream(stream::iter(paths).boxed());
+                deletions.map(ignore_missing).try_collect::<Vec<()>>().await
+            });
+            deleted.map(drop)
+        })
     }
 }
 
@@ -105,15 +97,11 @@ impl BackingStore for ObjectStoreTier {
 
     fn write(&self, segment: SegmentNumber, bytes: &[u8]) -> Result<(), BackingError> {
         self.properties.check_write(segment, bytes);
-        let version = self.versions.begin_write(segment);
-        let (store, path) = (self.store.clone(), self.path(segment, version));
         let payload = PutPayload::from(bytes.to_vec());
-        let written = self.requests.wait(async move { store.put(&path, payload).await.map(drop) });
-        match &written {
-            Ok(()) => self.versions.finish_write(segment, version),
-            Err(_) => self.versions.fail_write(segment, version),
-        }
-        written
+        self.versions.write(segment, |version| {
+            let (store, path) = (self.store.clone(), self.path(segment, version));
+            self.requests.wait(async move { store.put(&path, payload).await.map(drop) })
+        })
     }
 
     fn read(
@@ -128,9 +116,7 @@ impl BackingStore for ObjectStoreTier {
         let range = offset as u64..(offset + into.len()) as u64;
         let bytes = self.requests.wait(async move { store.get_range(&path, range).await })?;
         if bytes.len() != into.len() {
-            let (got, wanted) = (bytes.len(), into.len());
-            let short = format!("the object has {got} of {wanted} bytes at offset {offset}");
-            return Err(BackingError::failed(short));
+            return Err(BackingError::short_read(offset, into.len(), bytes.len()));
         }
         into.copy_from_slice(&bytes);
         Ok(())

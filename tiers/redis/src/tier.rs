@@ -78,20 +78,15 @@ impl RedisTier {
 
     /// Unlinks all values that no segment refers to.
     fn unlink_strays(&self) -> Result<(), BackingError> {
-        let strays = self.versions.take_strays();
-        let mut batches = strays.chunks(UNLINKED_AT_ONCE);
-        while let Some(batch) = batches.next() {
-            let mut unlink = cmd("UNLINK");
-            batch.iter().for_each(|(segment, version)| {
-                unlink.arg(self.key(*segment, *version));
-            });
-            if let Err(error) = self.connections.run::<()>(&unlink) {
-                let left = batch.iter().chain(batches.flatten());
-                left.for_each(|(segment, version)| self.versions.fail_write(*segment, *version));
-                return Err(error);
-            }
-        }
-        Ok(())
+        self.versions.delete_strays(|strays| {
+            strays.chunks(UNLINKED_AT_ONCE).try_for_each(|batch| {
+                let mut unlink = cmd("UNLINK");
+                batch.iter().for_each(|(segment, version)| {
+                    unlink.arg(self.key(*segment, *version));
+                });
+                self.connections.run::<()>(&unlink)
+            })
+        })
     }
 }
 
@@ -102,13 +97,9 @@ impl BackingStore for RedisTier {
 
     fn write(&self, segment: SegmentNumber, bytes: &[u8]) -> Result<(), BackingError> {
         self.properties.check_write(segment, bytes);
-        let version = self.versions.begin_write(segment);
-        let written = self.connections.run::<()>(&self.set(self.key(segment, version), bytes));
-        match &written {
-            Ok(()) => self.versions.finish_write(segment, version),
-            Err(_) => self.versions.fail_write(segment, version),
-        }
-        written
+        self.versions.write(segment, |version| {
+            self.connections.run::<()>(&self.set(self.key(segment, version), bytes))
+        })
     }
 
     fn read(
@@ -127,9 +118,7 @@ impl BackingStore for RedisTier {
             return Err(BackingError::Gone);
         }
         if bytes.len() != into.len() {
-            let (got, wanted) = (bytes.len(), into.len());
-            let short = format!("the value has {got} of {wanted} bytes at offset {offset}");
-            return Err(BackingError::failed(short));
+            return Err(BackingError::short_read(offset, into.len(), bytes.len()));
         }
         into.copy_from_slice(&bytes);
         Ok(())

@@ -54,8 +54,8 @@ pub type RateOn<'a> = &'a dyn Fn(usize, Duration) -> f64;
 /// Returns how much higher each contestant's rate is on `threads` threads than on one, in `rounds`
 /// pairs of windows.
 ///
-/// All contestants alternate, and so do the windows of a pair. The medians of two contestants, one
-/// of which may be the machine ([`xorshift`]), are then from the same period.
+/// All contestants alternate, and so do the windows of a pair. So the medians of two contestants
+/// are from the same period. One of them may be the machine ([`xorshift`]).
 ///
 /// # Panics
 ///

@@ -2,17 +2,57 @@
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of this module")]
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use workload::Rng;
 
 pub const BLOCK: usize = 4096;
 
-/// Runs the program without input.
+/// Returns the program with arguments, without input, and with its output caught.
+pub fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_zlab"));
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs the program without input. If it hangs, it is killed and the test fails.
+#[track_caller]
 pub fn zlab(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_zlab")).args(args).stdin(Stdio::null()).output().unwrap()
+    finish(command(args).spawn().unwrap(), args)
+}
+
+/// Waits for the end of a program, and returns what it printed to pipes. If it hangs, it is killed
+/// and the test fails.
+#[track_caller]
+pub fn finish(mut child: Child, args: &[&str]) -> Output {
+    let begun = Instant::now();
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    // Read while it runs: a full pipe would stop it.
+    let (stdout, stderr) = (thread::spawn(|| read_all(stdout)), thread::spawn(|| read_all(stderr)));
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if begun.elapsed() > Duration::from_secs(240) {
+            child.kill().unwrap();
+            panic!("{args:?} hangs");
+        }
+        thread::sleep(Duration::from_millis(10));
+    };
+    Output { status, stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
+}
+
+fn read_all(from: Option<impl Read>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Some(mut from) = from {
+        from.read_to_end(&mut bytes).unwrap();
+    }
+    bytes
 }
 
 pub fn stderr(output: &Output) -> String {

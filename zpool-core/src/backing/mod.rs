@@ -190,6 +190,12 @@ impl BackingError {
     pub fn failed(cause: impl Into<Box<dyn Error + Send + Sync>>) -> BackingError {
         BackingError::Failed(cause.into())
     }
+
+    /// Makes the error of a medium that returned `got` of `wanted` bytes from `offset` on (W7).
+    pub fn short_read(offset: usize, wanted: usize, got: usize) -> BackingError {
+        let cause = format!("the medium returned {got} of {wanted} bytes at offset {offset}");
+        BackingError::failed(cause)
+    }
 }
 
 impl Display for BackingError {

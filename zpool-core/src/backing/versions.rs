@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::SegmentNumber;
+use super::{BackingError, SegmentNumber};
 use crate::internal::sync::Mutex;
 
 /// The version of each segment that is on a remote medium: a number that no other write has.
@@ -14,17 +14,21 @@ use crate::internal::sync::Mutex;
 /// # Example
 ///
 /// ```
-/// use zpool_core::backing::{SegmentNumber, SegmentVersions};
+/// use zpool_core::backing::{BackingError, SegmentNumber, SegmentVersions};
 ///
 /// let versions = SegmentVersions::new();
 /// let segment = SegmentNumber::new(7);
-/// let first = versions.begin_write(segment);
-/// versions.fail_write(segment, first); // no answer; it may or may not be on the medium
+/// // No answer; it may or may not be on the medium.
+/// versions.write(segment, |_first| Err(BackingError::failed("timeout"))).unwrap_err();
+/// assert_eq!(versions.current(segment), None);
 ///
-/// let second = versions.begin_write(segment);
-/// versions.finish_write(segment, second);
-/// assert_eq!(versions.current(segment), Some(second));
-/// assert_eq!(versions.take_strays(), [(segment, first)]);
+/// versions.write(segment, |_second| Ok(()))?;
+/// assert_eq!(versions.current(segment), Some(2));
+/// versions.delete_strays(|strays| {
+///     assert_eq!(strays, [(segment, 1)]);
+///     Ok(())
+/// })?;
+/// # Ok::<(), BackingError>(())
 /// ```
 #[derive(Debug, Default)]
 pub struct SegmentVersions {
@@ -46,23 +50,31 @@ impl SegmentVersions {
         SegmentVersions::default()
     }
 
-    /// Returns the version for a write of `segment` that begins now. The segment holds nothing
-    /// until the write has finished.
-    pub fn begin_write(&self, segment: SegmentNumber) -> u64 {
+    /// Writes `segment` by `put`, which puts a new version of it on the medium. The segment holds
+    /// nothing until `put` has succeeded. If `put` fails or panics, its version becomes a stray,
+    /// because it may still be written late.
+    ///
+    /// # Errors
+    ///
+    /// Those of `put`.
+    pub fn write(
+        &self,
+        segment: SegmentNumber,
+        put: impl FnOnce(u64) -> Result<(), BackingError>,
+    ) -> Result<(), BackingError> {
+        let version = self.begin_write(segment);
+        let mut written = StraysUnless { versions: self, strays: vec![(segment, version)] };
+        put(version)?;
+        written.strays.clear();
+        self.state.lock().current.insert(segment, version);
+        Ok(())
+    }
+
+    fn begin_write(&self, segment: SegmentNumber) -> u64 {
         let mut state = self.state.lock();
         state.forget_current(segment);
         state.writes += 1;
         state.writes
-    }
-
-    /// Notes that the medium has all of `version`, which `segment` holds from now on.
-    pub fn finish_write(&self, segment: SegmentNumber, version: u64) {
-        self.state.lock().current.insert(segment, version);
-    }
-
-    /// Notes that `version` was not written, or may be written late.
-    pub fn fail_write(&self, segment: SegmentNumber, version: u64) {
-        self.state.lock().strays.push((segment, version));
     }
 
     /// Returns the version that `segment` holds.
@@ -82,10 +94,36 @@ impl SegmentVersions {
         state.strays.extend(current);
     }
 
-    /// Takes the versions that can be deleted on the medium. Each is taken once; those that could
-    /// not be deleted are returned by [`fail_write`](Self::fail_write).
-    pub fn take_strays(&self) -> Vec<(SegmentNumber, u64)> {
-        std::mem::take(&mut self.state.lock().strays)
+    /// Deletes the strays by `delete`, which is not called if there are none. If it fails or
+    /// panics, they stay strays, and the next call passes all of them again.
+    ///
+    /// # Errors
+    ///
+    /// Those of `delete`.
+    pub fn delete_strays(
+        &self,
+        delete: impl FnOnce(&[(SegmentNumber, u64)]) -> Result<(), BackingError>,
+    ) -> Result<(), BackingError> {
+        let strays = std::mem::take(&mut self.state.lock().strays);
+        if strays.is_empty() {
+            return Ok(());
+        }
+        let mut deleted = StraysUnless { versions: self, strays };
+        delete(&deleted.strays)?;
+        deleted.strays.clear();
+        Ok(())
+    }
+}
+
+/// Versions that become strays when this is dropped, unless they are cleared before.
+struct StraysUnless<'v> {
+    versions: &'v SegmentVersions,
+    strays: Vec<(SegmentNumber, u64)>,
+}
+
+impl Drop for StraysUnless<'_> {
+    fn drop(&mut self) {
+        self.versions.state.lock().strays.append(&mut self.strays);
     }
 }
 
@@ -99,7 +137,19 @@ impl VersionState {
 
 #[cfg(all(test, not(zpool_loom)))]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
     use super::*;
+
+    fn strays(versions: &SegmentVersions) -> Vec<(SegmentNumber, u64)> {
+        let mut seen = Vec::new();
+        let deleted = versions.delete_strays(|strays| {
+            seen.extend_from_slice(strays);
+            Ok(())
+        });
+        deleted.unwrap();
+        seen
+    }
 
     /// A version is current from the end of its write to the next write or discard, and a stray
     /// once after that.
@@ -107,22 +157,37 @@ mod tests {
     fn versions_become_strays_once() {
         let versions = SegmentVersions::new();
         let (first, second) = (SegmentNumber::new(1), SegmentNumber::new(2));
-        for segment in [first, second] {
-            let version = versions.begin_write(segment);
-            assert_eq!(versions.current(segment), None);
-            versions.finish_write(segment, version);
-            assert_eq!(versions.current(segment), Some(version));
+        for (segment, number) in [(first, 1), (second, 2)] {
+            let put = |version| {
+                assert_eq!((version, versions.current(segment)), (number, None));
+                Ok(())
+            };
+            versions.write(segment, put).unwrap();
+            assert_eq!(versions.current(segment), Some(number));
         }
-        assert_eq!(versions.take_strays(), []);
-        assert_eq!(versions.begin_write(first), 3);
+        assert_eq!(strays(&versions), []);
+        versions.write(first, |_| Err(BackingError::Full)).unwrap_err();
         assert_eq!((versions.current(first), versions.current(second)), (None, Some(2)));
-        assert_eq!(versions.take_strays(), [(first, 1)]);
-        versions.fail_write(first, 3);
         versions.discard(second);
         versions.discard(second);
-        assert_eq!(versions.take_strays(), [(first, 3), (second, 2)]);
-        versions.finish_write(second, 4);
+        assert_eq!(strays(&versions), [(first, 1), (first, 3), (second, 2)]);
+        versions.write(second, |_| Ok(())).unwrap();
         versions.discard_all();
-        assert_eq!((versions.current(second), versions.take_strays()), (None, vec![(second, 4)]));
+        assert_eq!((versions.current(second), strays(&versions)), (None, vec![(second, 4)]));
+        assert_eq!(strays(&versions), []);
+    }
+
+    /// Neither a failure nor a panic loses a stray.
+    #[test]
+    fn strays_survive_failures_and_panics() {
+        let versions = SegmentVersions::new();
+        let segment = SegmentNumber::new(5);
+        let put = || versions.write(segment, |_| panic!("a medium that panics"));
+        catch_unwind(AssertUnwindSafe(put)).unwrap_err();
+        assert_eq!(versions.current(segment), None);
+        versions.delete_strays(|_| Err(BackingError::failed("no answer"))).unwrap_err();
+        let delete = || versions.delete_strays(|_| panic!("a medium that panics"));
+        catch_unwind(AssertUnwindSafe(delete)).unwrap_err();
+        assert_eq!(strays(&versions), [(segment, 1)]);
     }
 }

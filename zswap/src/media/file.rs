@@ -341,8 +341,8 @@ mod tests {
         FileTier::builder(directory, 3 << 20).page_cache(page_cache).build().unwrap()
     }
 
-    /// The file has no name while it is open, only its owner may use it, `exec` closes it, and all
-    /// of it is allocated.
+    /// The file has no name while it is open, only its owner may use it, `exec` closes it, and its
+    /// whole length is allocated.
     #[test]
     fn file_is_private_and_allocated() {
         let directory = tempfile::tempdir().unwrap();

@@ -140,8 +140,8 @@ impl<B: BackingStore, S: Seal> SealedStore<B, S> {
     ///
     /// # Errors
     ///
-    /// [`SealedStoreError`] if a piece is not longer than its tag, is no multiple of the alignment
-    /// of `inner`, or is longer than a segment.
+    /// [`SealedStoreError`] if a piece is not longer than its tag, is longer than a segment, or is
+    /// not a multiple of the alignment that `inner` has.
     pub fn with_pieces(
         inner: B,
         seal: S,

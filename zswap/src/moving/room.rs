@@ -57,8 +57,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     ///
     /// Entries leave in the order of their hashes, which empties few frames until late. Compacting
     /// earlier than needed would move most objects twice: the frames become sparser over time. It
-    /// moves at most one object for each entry that has left. With two, the drain takes a tenth to
-    /// a sixth longer and holds as much at its peak, as `--bin cold` shows.
+    /// moves at most one object for each entry that has left. Twice as many do not lower the peak
+    /// that `--bin cold` measures, and mostly take longer.
     pub(crate) fn compact_emptied(&self, sources: &SourcePools, moved_bytes: usize, moved: usize) {
         let state = self.drain_state();
         let base = state.held_before();

@@ -23,12 +23,12 @@ mod drains;
 mod loads;
 
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use benches::{Failure, FigureRows, Output, exit};
+use benches::{Failure, FigureRows, Output, exit, name_of, pages_of};
 use clap::Parser;
-use workload::{Pages, Report, read_files};
+use workload::{Pages, Report};
 use zswap::{PoolSpec, Store, StoreBuilder};
 
 const PAGE: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
@@ -63,22 +63,18 @@ fn main() -> ExitCode {
 fn measure(options: &Options) -> Result<FigureRows, Failure> {
     let mut rows = FigureRows::default();
     for file in &options.files {
-        let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
-        rows.add(&name, measure_file(file, options.drains)?);
+        let pages = pages_of(file, PAGE, MAX_BYTES, FEWEST_PAGES)?;
+        rows.add(&name_of(file), measure_pages(&pages, options.drains)?);
     }
     Ok(rows)
 }
 
-fn measure_file(file: &Path, only_drains: bool) -> Result<Report, Failure> {
-    let pages = read_files(&[file], PAGE, Some(MAX_BYTES))?.without_same_filled();
-    if pages.len() < FEWEST_PAGES {
-        return Err(format!("{} pages that are not same-filled: too few", pages.len()).into());
-    }
+fn measure_pages(pages: &Pages, only_drains: bool) -> Result<Report, Failure> {
     let mut report = Report::default();
-    drains::measure(&pages, &mut report)?;
-    loads::measure(&pages, &mut report)?;
+    drains::measure(pages, &mut report)?;
+    loads::measure(pages, &mut report)?;
     if !only_drains {
-        cold_pool::measure(&pages, &mut report)?;
+        cold_pool::measure(pages, &mut report)?;
     }
     Ok(report)
 }

@@ -44,12 +44,11 @@ mod run;
 mod trace;
 
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use benches::{Failure, FigureRows, Output, child_task, exit};
+use benches::{Failure, FigureRows, Output, child_task, exit, name_of, pages_of};
 use clap::Parser;
-use workload::{Pages, read_files};
 use zpool_core::spec::PoolSpec;
 
 use crate::run::RunSize;
@@ -90,27 +89,8 @@ fn measure(options: &Options) -> Result<FigureRows, Failure> {
     let size = if options.quick { RunSize::Quick } else { RunSize::Full };
     let mut rows = FigureRows::default();
     for file in &options.files {
-        let pages = pages_of(file)?;
+        let pages = pages_of(file, PAGE, MAX_BYTES, FEWEST_PAGES)?;
         rows.results.extend(comparison::rows(&name_of(file), &pages, &options.spec, size)?);
     }
     Ok(rows)
-}
-
-/// Returns the pages of a file that are not same-filled. Our store keeps same-filled pages in its
-/// index, and would look better than it is for the others.
-fn pages_of(file: &Path) -> Result<Pages, Failure> {
-    let pages = read_files(&[file], PAGE, Some(MAX_BYTES))?.without_same_filled();
-    if pages.len() < FEWEST_PAGES {
-        let found = pages.len();
-        return Err(format!(
-            "{}: {found} pages that are not same-filled; name a file with {FEWEST_PAGES} or more",
-            file.display()
-        )
-        .into());
-    }
-    Ok(pages)
-}
-
-fn name_of(file: &Path) -> String {
-    file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned()
 }

@@ -28,9 +28,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use benches::{Failure, FigureRows, Output, exit};
+use benches::{Failure, FigureRows, Output, exit, name_of, pages_of};
 use clap::Parser;
-use workload::{Pages, read_files};
+use workload::Pages;
 use zswap::plugin::BackingStore;
 use zswap::tier::{FileTier, TierPolicy};
 use zswap::{AtLimit, Store, StoreBuilder};
@@ -70,12 +70,8 @@ fn main() -> ExitCode {
 fn measure(options: &Options) -> Result<FigureRows, Failure> {
     let mut rows = FigureRows::default();
     for file in &options.files {
-        let pages = read_files(&[file], PAGE, Some(MAX_BYTES))?.without_same_filled();
-        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        if pages.len() < FEWEST_PAGES {
-            return Err(format!("{name}: {} pages: too few", pages.len()).into());
-        }
-        let subject = Subject { file: name, pages, dir: &options.dir };
+        let pages = pages_of(file, PAGE, MAX_BYTES, FEWEST_PAGES)?;
+        let subject = Subject { file: name_of(file), pages, dir: &options.dir };
         rates::measure(&subject, &mut rows)?;
         amplification::measure(&subject, &mut rows)?;
         latency::measure(&subject, &mut rows)?;
