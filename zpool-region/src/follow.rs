@@ -26,7 +26,7 @@ const LOOK: u32 = 256;
 /// (proc_pid_stat(5): 39, and the name is 2).
 const PROCESSOR_FIELD: usize = 39 - 3;
 
-/// Where a handler runs, and for whom.
+/// The processor of a handler, and the thread that it serves.
 #[derive(Debug)]
 pub(crate) struct Follower {
     /// The processors that the handler may use. `None` if the system does not tell.

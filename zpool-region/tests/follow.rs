@@ -1,4 +1,4 @@
-//! Where handlers run: with the one thread that faults, or anywhere.
+//! The processor of handlers: that of the one thread that faults, or any.
 
 #![cfg(target_os = "linux")]
 

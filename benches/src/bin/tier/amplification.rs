@@ -1,9 +1,9 @@
 //! Bytes written for each byte that leaves memory, by a store that is used as a cache, and by one
 //! that may lose nothing.
 //!
-//! What counts is how many segments fit in memory and in the tier. A file of pages is a small store,
-//! so its segments are small: as many as a store of four times its size has with the default of
-//! 1 MiB.
+//! What counts is how many segments fit in memory and in the tier. A file of pages is a small
+//! store, so its segments are small: as many as a store of four times its size has with the default
+//! of 1 MiB.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ const OPERATIONS: usize = 12;
 /// How full a tier that refuses is, in percent.
 const FULL_PERCENT: usize = 90;
 
-/// What fills a tier that refuses.
+/// The blocks that fill a tier that refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Filling {
     /// All blocks, of which a fifth is in memory too: the size that one gives a tier which has to
@@ -106,8 +106,8 @@ fn drop_oldest(subject: &Subject<'_>) -> Result<f64, Failure> {
     amplification(&store, || run(subject, &store, keys, 2))
 }
 
-/// A tier that is nearly full, while its blocks change. Returns the figure from when it is full, and
-/// that from the beginning.
+/// A tier that is nearly full, while its blocks change. Returns the figure from when it is full,
+/// and that from the beginning.
 fn refuse(subject: &Subject<'_>, filling: Filling) -> Result<[f64; 2], Failure> {
     let (held, _) = measured(subject)?;
     let limit = (held / 5).max(4 * SEGMENT);

@@ -1,4 +1,5 @@
-//! Compaction of a tier that loses nothing: live records of the emptiest segments move to a new one.
+//! Compaction of a tier that loses nothing: live records of the emptiest segments move to a new
+//! one.
 //!
 //! ```text
 //!   emptiest   | a . . b . |  next | . c . . d |  next | e f . g . |
@@ -26,7 +27,7 @@ use crate::value::tier_place::TierPlace;
 /// 15/16 has no room.
 const MOST_SOURCES: usize = 16;
 
-/// What became of the records of a segment.
+/// Fate of the records of a segment.
 enum Moved {
     /// All that are live have moved.
     All,
@@ -34,7 +35,7 @@ enum Moved {
     Some,
     /// Some cannot be read now. They stay.
     NotAll,
-    /// It came back without a directory, so nobody knows where they are.
+    /// It came back without a directory, so their places are not known.
     Unreadable,
 }
 
@@ -89,7 +90,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         for (leaving, outcome) in &moved {
             self.exchange_carried(tier, leaving);
             match outcome {
-                // Nobody else lets an entry refer to a record that is in a segment already.
+                // Only the writer lets an entry refer to a record that is in a segment already.
                 Moved::All => tier.retire_segment(order, leaving.number),
                 Moved::Unreadable => order.set_aside(leaving.number),
                 Moved::Some | Moved::NotAll => {}
