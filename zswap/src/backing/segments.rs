@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use zpool_core::backing::{BackingProperties, SegmentNumber};
 use zpool_core::internal::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::backing::record::record_len;
+use crate::backing::record::{directory_len, record_len};
 use crate::value::tier_place::{PlaceParts, TierPlace};
 
 /// The table.
@@ -115,6 +115,12 @@ impl TierSegments {
         self.slot(number).word.load(Ordering::Relaxed) as u32 as usize * self.unit
     }
 
+    /// Returns the bytes of another segment that the records would take, at most.
+    fn bytes_to_move(&self, number: SegmentNumber) -> usize {
+        let (_, records) = self.written(self.id(number));
+        self.live_bytes(number) + directory_len(records)
+    }
+
     /// Counts one more reference to a record. Returns false if its segment is gone.
     #[inline]
     pub(crate) fn acquire(&self, place: &PlaceParts) -> bool {
@@ -148,6 +154,19 @@ impl TierSegments {
         // AcqRel: pairs with the Acquire in `is_current`. What is written to the slot comes after.
         word.swap(u64::from(next) << 32, Ordering::AcqRel);
     }
+}
+
+/// A segment that may be compacted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SegmentUse {
+    pub(crate) number: SegmentNumber,
+    /// Bytes of a new segment that its records would take.
+    pub(crate) bytes_to_move: usize,
+}
+
+impl SegmentUse {
+    pub(crate) const NONE: SegmentUse =
+        SegmentUse { number: SegmentNumber::new(0), bytes_to_move: 0 };
 }
 
 /// The writer's view: free slots, and those in use in the order of their writes.
@@ -220,11 +239,24 @@ impl SegmentOrder {
         self.used.front().copied()
     }
 
-    /// Returns the segment to which the fewest bytes refer, with their number. Of equal ones the
-    /// oldest.
-    pub(crate) fn emptiest(&self, segments: &TierSegments) -> Option<(SegmentNumber, usize)> {
-        let live = self.used.iter().map(|number| (*number, segments.live_bytes(*number)));
-        live.min_by_key(|(_, live)| *live)
+    /// Writes the segments to which the fewest bytes refer to `into`, and returns those it has
+    /// written, the emptiest first. Of equal ones the oldest comes first.
+    pub(crate) fn emptiest<'l>(
+        &self,
+        segments: &TierSegments,
+        into: &'l mut [SegmentUse],
+    ) -> &'l [SegmentUse] {
+        let mut len = 0;
+        for &number in &self.used {
+            let bytes_to_move = segments.bytes_to_move(number);
+            let at = into[..len].partition_point(|other| other.bytes_to_move <= bytes_to_move);
+            len = (len + 1).min(into.len());
+            if at < len {
+                into[at..len].rotate_right(1);
+                into[at] = SegmentUse { number, bytes_to_move };
+            }
+        }
+        &into[..len]
     }
 }
 
@@ -281,12 +313,19 @@ mod tests {
         }
         let number = SegmentNumber::new;
         assert_eq!((order.oldest(), order.free(), order.used()), (Some(number(0)), 1, 3));
-        assert_eq!(order.emptiest(&segments), Some((number(2), 128)));
+        let emptiest = |order: &SegmentOrder, most| {
+            let mut list = vec![SegmentUse::NONE; most];
+            let found = order.emptiest(&segments, &mut list);
+            found.iter().map(|found| (found.number, found.bytes_to_move)).collect::<Vec<_>>()
+        };
+        let used = |n, records: usize| (number(n), 128 * records + directory_len(0));
+        assert_eq!(emptiest(&order, 9), [used(2, 1), used(1, 2), used(0, 3)]);
+        assert_eq!(emptiest(&order, 2), [used(2, 1), used(1, 2)]);
         order.mark_free(number(0));
         assert_eq!((order.oldest(), order.next_free()), (Some(number(1)), Some(number(3))));
         // One that is set aside is found again when nothing refers to it.
         order.set_aside(number(2));
-        assert_eq!(order.emptiest(&segments), Some((number(1), 256)));
+        assert_eq!(emptiest(&order, 1), [used(1, 2)]);
         assert_eq!((order.used(), order.dead(&segments)), (2, None));
         segments.release(&place(segments.id(number(2))));
         assert_eq!(order.dead(&segments), Some(number(2)));

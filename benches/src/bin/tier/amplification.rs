@@ -1,5 +1,9 @@
 //! Bytes written for each byte that leaves memory, by a store that is used as a cache, and by one
 //! that may lose nothing.
+//!
+//! What counts is how many segments fit in memory and in the tier. A file of pages is a small
+//! store, so its segments are small: as many as a store of four times its size has with the default
+//! of 1 MiB.
 
 use std::sync::Arc;
 
@@ -7,7 +11,10 @@ use benches::{Failure, FigureRow, FigureRows};
 use workload::{Rng, Zipf};
 use zswap::{Error, Store};
 
-use crate::{PAGE, SEGMENT, Subject, builder, refusing};
+use crate::{PAGE, SEGMENT as DEFAULT_SEGMENT, Subject, builder, refusing};
+
+/// Bytes of a segment here.
+const SEGMENT: usize = DEFAULT_SEGMENT / 4;
 
 /// Loads are Zipf-distributed with this exponent, and this many percent of them change the block.
 const EXPONENT: f64 = 0.8;
@@ -19,14 +26,26 @@ const OPERATIONS: usize = 12;
 /// How full a tier that refuses is, in percent.
 const FULL_PERCENT: usize = 90;
 
+/// The blocks that fill a tier that refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Filling {
+    /// All blocks, of which a fifth is in memory too: the size that one gives a tier which has to
+    /// take everything.
+    AllBlocks,
+    /// The blocks that are in the tier and nowhere else.
+    BackedBlocks,
+}
+
 pub(crate) fn measure(subject: &Subject<'_>, rows: &mut FigureRows) -> Result<(), Failure> {
     let dropping = drop_oldest(subject)?;
-    let [refuse, from_empty] = refuse(subject)?;
+    let [refusing, from_empty] = refuse(subject, Filling::AllBlocks)?;
+    let [all_backed, _] = refuse(subject, Filling::BackedBlocks)?;
     for (name, value) in [
         ("bytes_written_per_byte_put", dropping),
         ("bytes_written_per_byte_put_drop_oldest", dropping),
-        ("bytes_written_per_byte_put_refuse", refuse),
+        ("bytes_written_per_byte_put_refuse", refusing),
         ("bytes_written_per_byte_put_refuse_from_empty", from_empty),
+        ("bytes_written_per_byte_put_refuse_all_backed", all_backed),
     ] {
         rows.results.push(FigureRow::once(&subject.file, name, value));
     }
@@ -80,25 +99,21 @@ fn amplification(
 /// A cache: a fifth of the pages fits in memory, and the tier has room for 3/5 of them.
 fn drop_oldest(subject: &Subject<'_>) -> Result<f64, Failure> {
     let (held, payload) = measured(subject)?;
-    let file = Arc::new(subject.file_tier((payload * 3 / 5 / SEGMENT).max(4))?);
+    let file = Arc::new(subject.file_tier_of((payload * 3 / 5 / SEGMENT).max(4), SEGMENT)?);
     let store = builder((held / 5).max(4 * SEGMENT), file).build()?;
     let keys = subject.pages.len();
     run(subject, &store, keys, 1)?;
     amplification(&store, || run(subject, &store, keys, 2))
 }
 
-/// A tier whose live blocks fill most of it, while they change. Returns the figure from when it is
-/// full, and that from the beginning.
-fn refuse(subject: &Subject<'_>) -> Result<[f64; 2], Failure> {
+/// A tier that is nearly full, while its blocks change. Returns the figure from when it is full,
+/// and that from the beginning.
+fn refuse(subject: &Subject<'_>, filling: Filling) -> Result<[f64; 2], Failure> {
     let (held, _) = measured(subject)?;
     let limit = (held / 5).max(4 * SEGMENT);
-    // With room for all, to see what is live.
-    let roomy = refusing(limit, Arc::new(subject.file_tier(subject.roomy())?)).build()?;
-    subject.store_all(&roomy)?;
-    let live = roomy.stats().tier.unwrap_or_default().live_bytes;
-    drop(roomy);
-    let segments = (live * 100 / FULL_PERCENT).div_ceil(SEGMENT).max(4);
-    let store = refusing(limit, Arc::new(subject.file_tier(segments)?)).build()?;
+    let bytes = bytes_in_tier(subject, limit, filling)?;
+    let segments = (bytes * 100 / FULL_PERCENT).div_ceil(SEGMENT).max(4);
+    let store = refusing(limit, Arc::new(subject.file_tier_of(segments, SEGMENT)?)).build()?;
     for (key, page) in (0..).zip(&subject.pages) {
         match store.store(key, page) {
             Ok(()) => {}
@@ -110,4 +125,15 @@ fn refuse(subject: &Subject<'_>) -> Result<[f64; 2], Failure> {
     let steady = amplification(&store, || run(subject, &store, keys, 3))?;
     let tier = store.stats().tier.unwrap_or_default();
     Ok([steady, tier.bytes_written as f64 / tier.bytes_put as f64])
+}
+
+/// Returns the bytes of records that such blocks take, as a tier with room for all of them shows.
+fn bytes_in_tier(subject: &Subject<'_>, limit: usize, filling: Filling) -> Result<usize, Failure> {
+    let tier = subject.file_tier_of(4 * subject.roomy(), SEGMENT)?;
+    let roomy = refusing(limit, Arc::new(tier)).build()?;
+    subject.store_all(&roomy)?;
+    if filling == Filling::AllBlocks {
+        while roomy.write_back() > 0 {}
+    }
+    Ok(roomy.stats().tier.unwrap_or_default().live_bytes)
 }

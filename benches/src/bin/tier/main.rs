@@ -9,8 +9,10 @@
 //! - `bytes_written_per_byte_put_drop_oldest`: bytes written to the tier for each byte of objects
 //!   that left memory, once the tier is full and drops its oldest segments.
 //!   `bytes_written_per_byte_put` is the same figure.
-//! - `bytes_written_per_byte_put_refuse`: likewise for a tier that refuses, and which is 90 percent
-//!   full of live blocks. `.._refuse_from_empty`: with the writes that filled it.
+//! - `bytes_written_per_byte_put_refuse`: likewise for a tier that refuses, and of which all blocks
+//!   together would fill 90 percent. A fifth of them fits in memory. `.._refuse_from_empty`: with
+//!   the writes that filled it. `.._refuse_all_backed`: for a tier that is filled to 90 percent by
+//!   the blocks that are not in memory.
 //! - `backed_load_over_pread`: the median latency of a peek of a block in the tier, over that of
 //!   the reads alone that these peeks made, repeated on the same file.
 //! - `stores_with_tier`: stores per CPU second of the process in a store at its limit, which is an
@@ -89,8 +91,13 @@ struct Subject<'o> {
 impl Subject<'_> {
     /// Makes a file of so many segments.
     fn file_tier(&self, segments: usize) -> Result<FileTier, Failure> {
-        let bytes = segments as u64 * SEGMENT as u64;
-        Ok(FileTier::builder(self.dir, bytes).segment_bytes(SEGMENT).build()?)
+        self.file_tier_of(segments, SEGMENT)
+    }
+
+    /// Makes a file of so many segments of that many bytes.
+    fn file_tier_of(&self, segments: usize, segment_bytes: usize) -> Result<FileTier, Failure> {
+        let bytes = (segments * segment_bytes) as u64;
+        Ok(FileTier::builder(self.dir, bytes).segment_bytes(segment_bytes).build()?)
     }
 
     /// Segments that have room for all pages several times, even if none shrinks.

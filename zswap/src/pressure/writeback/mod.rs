@@ -1,6 +1,7 @@
 //! Writing cold blocks to the tier: one segment, in a storing thread at the limit or in a job.
 //!
 //! ```text
+//!   room       if the tier is full: compact segments, or choose the one that leaves
 //!   carry      records of a leaving segment that are written again
 //!   stage      under a shard's lock: the clock's hand: cold? pin ─► unlock ─► copy it
 //!   write      one call of the backing store, under no lock; if it fails, nothing has changed
@@ -20,6 +21,7 @@
 pub(crate) mod background;
 mod batch;
 mod carry;
+mod compact;
 mod readmission;
 mod stage;
 
@@ -32,9 +34,8 @@ use zpool_core::might_block;
 
 use self::batch::{BatchCodecs, StagedBlocks};
 use self::carry::Leaving;
-use crate::backing::Tier;
-use crate::backing::record::DirectoryItem;
 use crate::backing::writer::{Borrowed, StagedSegment, TierWriter};
+use crate::backing::{Tier, TierPolicy};
 use crate::limit::eviction_scope::EvictionScope;
 use crate::store::Store;
 use crate::value::source_pools::SourcePools;
@@ -133,20 +134,29 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         if writer.order.free() <= 1 {
             tier.discard_dead(&mut writer);
         }
-        let written = self.write_with(tier, &mut writer);
+        let is_full = writer.order.free() <= 1;
+        let written = match tier.policy() {
+            TierPolicy::Refuse if is_full && !self.compact_tier(tier, &mut writer) => {
+                Writeback::Nothing
+            }
+            policy => {
+                let drops = is_full && policy == TierPolicy::DropOldest;
+                self.write_with(tier, &mut writer, drops)
+            }
+        };
         tier.codecs.drop_unused();
         written
     }
 
-    fn write_with(&self, tier: &Tier, writer: &mut TierWriter) -> Writeback {
+    /// Writes a segment. `drops`: the oldest one makes room for it.
+    fn write_with(&self, tier: &Tier, writer: &mut TierWriter, drops: bool) -> Writeback {
         let Some(number) = writer.order.next_free() else { return Writeback::Nothing };
-        let leaving = match self.choose_leaving(tier, writer) {
-            Ok(leaving) => leaving,
-            Err(NoRoomInTier) => return Writeback::Nothing,
-        };
         let TierWriter { order, buffer, read_buffer, arena } = writer;
         let arena: &Bump = arena;
         let (id, unit) = (tier.segments.id(number), tier.segments.unit());
+        let leaving = order.oldest().filter(|_| drops);
+        let leaving =
+            leaving.map(|number| Leaving::new_in(arena, number, tier.segments.id(number)));
         let sources = SourcePools::default();
         let mut batch = WritebackBatch {
             tier,
@@ -154,15 +164,10 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             sources: &sources,
             codecs: BatchCodecs::new(tier),
             blocks: StagedBlocks::new_in(arena),
-            leaving: leaving.map(|leaving| Leaving::new(leaving, arena)),
+            leaving,
             freed: 0,
         };
-        if !self.carry(&mut batch, read_buffer) {
-            if let Some(leaving) = batch.leaving.filter(|leaving| leaving.is_unreadable) {
-                order.set_aside(leaving.number);
-            }
-            return Writeback::Nothing;
-        }
+        self.carry_loaded(&mut batch, read_buffer);
         self.stage_cold(&mut batch);
         let WritebackBatch { staged, blocks, leaving, codecs, mut freed, .. } = batch;
         let is_useless =
@@ -172,9 +177,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             return if freed > 0 { Writeback::Freed(freed) } else { Writeback::Nothing };
         }
         let records = staged.records();
-        let carried = leaving.iter().flat_map(|leaving| leaving.carried.iter());
-        let carried =
-            carried.map(|record| DirectoryItem { hash: record.hash, offset: record.offset() });
+        let carried = leaving.iter().flat_map(Leaving::carried_items);
         let items = blocks.iter().map(|block| block.directory_item());
         let bytes = staged.finish(carried.chain(items));
         tier.segments.set_written(id, bytes.len(), records);
@@ -188,7 +191,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             catch(|| pool.zpool().trim());
         }
         if let Some(leaving) = leaving {
-            self.finish_leaving(tier, &leaving);
+            self.exchange_carried(tier, &leaving);
+            self.evict_rest(tier, &leaving);
             tier.retire_segment(order, leaving.number);
         }
         if self.limit().above_low_watermark() {
@@ -219,9 +223,6 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         freed
     }
 }
-
-/// The tier refuses, and has no room.
-struct NoRoomInTier;
 
 impl<K, S> Store<K, S> {
     /// Returns whether there is a tier that takes blocks.

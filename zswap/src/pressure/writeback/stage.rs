@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, Hash};
 
+use zpool_core::internal::prefetch;
 use zpool_manager::PoolRef;
 
 use super::WritebackBatch;
@@ -20,6 +21,9 @@ use crate::value::{Value, ValueId};
 
 /// Blocks that are pinned while a shard is locked once.
 const PINS: usize = 32;
+
+/// Cache lines of each object that are prefetched while others are chosen.
+const LINES: usize = 32;
 
 /// Turns of the hand without a block to write, after which there is none: heat goes after 3, and
 /// some blocks cool at every second one.
@@ -128,6 +132,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                 let seen = ValueId::Pooled { pool: pool.id(), handle: handle.id() };
                 let Some(pool) = batch.sources.hold(pool) else { return OnCold::Pass };
                 let Ok(object) = pin(pool, handle) else { return OnCold::Pass };
+                prefetch(&object, LINES);
                 let hash = self.hash(key);
                 choice.blocks[choice.pinned] = Some(ChosenBlock { hash, seen, pool, object, meta });
                 choice.pinned += 1;
