@@ -59,13 +59,16 @@ fn replaced_cold_pool_is_retired_and_revived() {
     let held = manager.cold().unwrap();
     manager.set_cold(&spec("b+x")).unwrap();
     assert_eq!(states(&manager), [PoolState::Current, PoolState::Retired, PoolState::Cold]);
+    assert!(held.is_for_cold(), "a retired pool keeps its role");
     assert_eq!(manager.set_cold(&spec("b+y")).unwrap(), Switched::Revived(first));
     manager.flush().unwrap();
     assert_eq!(states(&manager), [PoolState::Current, PoolState::Cold]);
     assert!(manager.remove_cold() && !manager.remove_cold());
     assert_eq!(states(&manager), [PoolState::Current, PoolState::Retired]);
     // As the current pool.
+    assert!(held.is_for_cold() && !manager.current().unwrap().is_for_cold());
     assert_eq!(manager.switch(&spec("b+y")).unwrap(), Switched::Revived(first));
+    assert!(!held.is_for_cold(), "it has the other role now");
     drop(held);
     manager.flush().unwrap();
     assert_eq!((states(&manager), script.alive()), (vec![PoolState::Current], 1));

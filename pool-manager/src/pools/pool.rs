@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use zpool_core::compress::{Codec, CompressorDriver};
 use zpool_core::internal::sync::Mutex;
-use zpool_core::internal::sync::atomic::AtomicBool;
+use zpool_core::internal::sync::atomic::{AtomicBool, Ordering};
 use zpool_core::internal::{Counted, PreparedJob, Ref};
 use zpool_core::spec::PoolSpec;
 use zpool_core::{PoolId, ZPool, ZPoolDriver, might_block};
@@ -84,6 +84,8 @@ pub struct Pool {
     drivers: Drivers,
     /// Whether a job that frees the compression contexts has been submitted and has not begun.
     pub(crate) contexts_job: AtomicBool,
+    /// Whether the latest role was that of the cold pool.
+    for_cold: AtomicBool,
 }
 
 /// The job that destroys a pool, and the ticket that an executor gets for it.
@@ -146,6 +148,7 @@ impl Pool {
             shared,
             drivers,
             contexts_job: AtomicBool::new(false),
+            for_cold: AtomicBool::new(false),
         }
     }
 
@@ -211,6 +214,19 @@ impl Pool {
     /// Returns the bytes that the allocator and the contexts hold.
     pub fn bytes_held(&self) -> usize {
         self.zpool.bytes_held() + self.codec.stats().context_bytes
+    }
+
+    /// Returns whether this is the cold pool, or was when it retired. So the owner of its objects
+    /// can tell what a retired pool was for.
+    #[inline]
+    pub fn is_for_cold(&self) -> bool {
+        // Relaxed: an object is put into a pool after the pool was published with its role.
+        self.for_cold.load(Ordering::Relaxed)
+    }
+
+    /// Notes the role that the pool is about to have.
+    pub(crate) fn set_for_cold(&self, for_cold: bool) {
+        self.for_cold.store(for_cold, Ordering::Relaxed);
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

@@ -92,6 +92,7 @@ impl PoolList {
     /// Lists a new pool and makes it the cold pool, in one step. Returns the block of the previous
     /// one.
     pub(crate) fn publish_new_cold(&self, pool: Pool) -> Option<Arc<Counted<Pool>>> {
+        pool.set_for_cold(true);
         let (listed, hash) = list_entry(pool);
         let mut table = self.table_with_room();
         let next = add(&mut table, listed, hash);
@@ -101,7 +102,7 @@ impl PoolList {
     /// Makes a listed pool the cold pool, or leaves none. Returns the block of the previous one.
     pub(crate) fn publish_cold(&self, next: Option<&PoolRef>) -> Option<Arc<Counted<Pool>>> {
         self.prepare_thread();
-        let next = next.and_then(|pool| Some((*pool.place().get()?, PoolRef::block(pool))));
+        let next = next.and_then(|pool| with_role(pool, true));
         self.make_cold(&mut self.table.lock(), next)
     }
 
@@ -122,7 +123,7 @@ impl PoolList {
     /// Makes a listed pool current, or leaves none. Returns the block of the previous one.
     pub(crate) fn publish(&self, next: Option<&PoolRef>) -> Option<Arc<Counted<Pool>>> {
         self.prepare_thread();
-        let next = next.and_then(|pool| Some((*pool.place().get()?, PoolRef::block(pool))));
+        let next = next.and_then(|pool| with_role(pool, false));
         self.make_current(&mut self.table.lock(), next, false)
     }
 
@@ -316,6 +317,13 @@ impl PoolList {
             return snapshot;
         }
     }
+}
+
+/// Notes the role of a listed pool that is about to be published. Returns its place and its block.
+fn with_role(pool: &PoolRef, for_cold: bool) -> Option<(Place, Arc<Counted<Pool>>)> {
+    let place = *pool.place().get()?;
+    pool.set_for_cold(for_cold);
+    Some((place, PoolRef::block(pool)))
 }
 
 /// Makes the entry of a new pool in the list, and the hash of its spec.
