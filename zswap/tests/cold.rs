@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::common::{Constant, Look, block, builder, check_books, spec, stamped, unstamp};
-use zswap::drain::{DrainBudget, DrainEnd};
+use zswap::drain::{DrainBudget, DrainEnd, DrainPolicy};
 use zswap::manager::PoolState;
 use zswap::plugin::{Manual, WorkQueue};
 use zswap::stats::ColdStats;
@@ -162,9 +162,10 @@ fn cold_pool_can_be_exchanged_and_drained() {
     let _ = store.manager().flush();
     assert_eq!(store.manager().stats().pools_alive, 2);
     assert!(store.manager().pools().iter().all(|pool| pool.label.id != first));
-    // A drain takes nothing out of the cold pool.
-    turn(&store, 3);
+    // What was cold stays cold, and a drain takes nothing out of the cold pool.
     assert_eq!(cold(&store).blocks, 200);
+    turn(&store, 3);
+    assert_eq!((cold(&store).blocks, cold(&store).made_cold), (200, 200));
     let report = store.drain(DrainBudget::UNLIMITED);
     assert_eq!((report.end, report.moved), (DrainEnd::Empty, 0));
     // Without a cold pool, its blocks are in a retired pool.
@@ -174,6 +175,64 @@ fn cold_pool_can_be_exchanged_and_drained() {
     let _ = store.manager().flush();
     assert_eq!(store.manager().stats().pools_alive, 1);
     check_books(&store);
+}
+
+/// One turn moves everything from the previous cold pool to the new one, hot or not, and nothing
+/// else. What is used often returns from there.
+#[test]
+fn cold_pool_exchange_ends_with_next_turn() {
+    let store = cold_builder().build().unwrap();
+    (0..200u64).for_each(|key| store.store(key, runs(key, LEN)).unwrap());
+    store.store(200, runs(200, 20_000)).unwrap();
+    turn(&store, 2);
+    store.store(201, runs(201, LEN)).unwrap();
+    let large = 20_000usize.div_ceil(4096);
+    assert_eq!(cold(&store).blocks, 200 + large);
+    (0..3).for_each(|_| assert!(store.load_vec(&7).unwrap().is_some()));
+    // To a pool in which nothing becomes smaller.
+    store.set_cold(&spec("zsmalloc+rle(other=1)")).unwrap();
+    let report = store.turn_heat_clock();
+    assert_eq!((report.moved_over, report.made_cold, report.returned), (201, 0, 0), "{report:?}");
+    let _ = store.manager().flush();
+    assert_eq!(store.manager().stats().pools_alive, 2);
+    assert_eq!((cold(&store).blocks, cold(&store).made_cold), (200 + large, 201));
+    check_books(&store);
+    let report = store.turn_heat_clock();
+    assert_eq!((report.moved_over, report.returned), (0, 1), "{report:?}");
+    for key in 0..=201 {
+        let len = if key == 200 { 20_000 } else { LEN };
+        assert!(store.peek_vec(&key).unwrap() == Some(runs(key, len)), "key {key}");
+    }
+}
+
+/// Blocks that would not have become smaller in one cold pool are tried once with the next one.
+#[test]
+fn cold_pool_exchange_tries_kept_again() {
+    let store = cold_builder().cold(spec("zbud+lz4")).build().unwrap();
+    (0..50u64).for_each(|key| store.store(key, runs(key, LEN)).unwrap());
+    (50..60u64).for_each(|key| store.store(key, block(key, LEN, Look::Noise)).unwrap());
+    assert_eq!((0..4).map(|_| store.turn_heat_clock().stayed).sum::<usize>(), 60);
+    store.set_cold(&spec("zbud+rle")).unwrap();
+    let reports = [(); 3].map(|()| store.turn_heat_clock());
+    assert_eq!(reports.map(|report| report.made_cold), [50, 0, 0]);
+    assert_eq!(reports.map(|report| report.stayed), [10, 0, 0]);
+    let _ = store.manager().flush();
+    assert_eq!((cold(&store).blocks, store.manager().stats().pools_alive), (50, 2));
+    check_books(&store);
+}
+
+/// A drain policy also ends a cold pool that another one has replaced.
+#[test]
+fn cold_pool_exchange_begins_drain_by_policy() {
+    let executor = Arc::new(Manual::new());
+    let policy = DrainPolicy::After { idle: Duration::ZERO, share_percent: 100 };
+    let store = cold_builder().executor(executor.clone()).drain(policy).build().unwrap();
+    (0..50u64).for_each(|key| store.store(key, runs(key, LEN)).unwrap());
+    turn(&store, 2);
+    store.set_cold(&spec("zsmalloc+rle(other=1)")).unwrap();
+    executor.run_all();
+    assert_eq!((cold(&store).blocks, store.manager().stats().pools_alive), (50, 2));
+    assert_eq!(store.drain_progress().moved, 50);
 }
 
 /// The clock does not evict and keeps the limit, and the cold pool counts toward the limit.

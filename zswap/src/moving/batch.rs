@@ -7,7 +7,7 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec as ArenaVec;
 use zpool_core::PoolId;
 use zpool_core::internal::{TryArc, prefetch};
-use zpool_manager::PoolRef;
+use zpool_manager::{Pool, PoolRef};
 
 use crate::index::Index;
 use crate::index::shard::ValueRef;
@@ -77,14 +77,14 @@ pub(crate) fn choose<'p, K: Clone>(
         if shard.blocks_in(&is_source) == 0 {
             return None;
         }
-        shard.walk(cursor.position, |key, _heat, found| {
+        shard.walk(cursor.position, |key, _, found| {
             if batch.len() == most {
                 return false;
             }
             let seen = found.id();
             let value = match found {
                 ValueRef::SameFilled { .. } | ValueRef::Backed(_) => return true,
-                ValueRef::Large(large) if large_is_in(large, &is_source) => {
+                ValueRef::Large(large) if large_is_in(large, |pool| is_source(pool.id())) => {
                     ChosenValue::Large(TryArc::clone(large))
                 }
                 ValueRef::Large(_) => return true,
@@ -124,9 +124,9 @@ pub(crate) fn choose<'p, K: Clone>(
 }
 
 /// Returns whether a block of a value is in one of these pools.
-pub(crate) fn large_is_in(large: &LargeValue, is_source: impl Fn(PoolId) -> bool) -> bool {
+pub(crate) fn large_is_in(large: &LargeValue, is_source: impl Fn(&Pool) -> bool) -> bool {
     large.parts.iter().any(|part| match part {
-        Value::Pooled(block) => is_source(block.object.pool().id()),
+        Value::Pooled(block) => is_source(block.object.pool()),
         _ => false,
     })
 }

@@ -4,7 +4,11 @@
 //!   hand ─► entry   used since the last turn: if it is cold, back to the current pool
 //!                   not, for the first time:  remember that
 //!                   not, for the second time: to the cold pool, if it becomes an eighth smaller
+//!           in an earlier cold pool:          to the cold pool
 //! ```
+//!
+//! If the cold pool has changed, one turn moves everything over from the earlier one, and tries
+//! again what would not have become smaller there.
 //!
 //! The hand is not the one of eviction, which moves only when something is evicted. Both cool the
 //! same heat. A turn visits each entry once, so an entry moves at most once per turn.
@@ -16,17 +20,17 @@ use bumpalo::Bump;
 use zpool_core::exec::Job;
 use zpool_core::internal::{TryArc, catch, prefetch};
 use zpool_core::{PoolId, might_block};
-use zpool_manager::PoolRef;
+use zpool_manager::{Pool, PoolRef};
 
 use crate::index::shard::{Temperature, ValueRef};
 use crate::moving::batch::{
-    BATCH, Batch, ChosenEntry, ChosenValue, LINES, SourcePools, entry_bytes, large_is_in, new_batch,
+    BATCH, Batch, ChosenEntry, ChosenValue, LINES, SourcePools, entry_bytes, new_batch,
 };
 use crate::moving::relocate::{BlockBuffer, KeptReason, Move, Relocated};
 use crate::stats::cold_report::ColdReport;
-use crate::store::drain_state::MoveCursor;
 use crate::store::{Store, WeakStore};
 use crate::value::pooled_object::pin;
+use crate::value::{LargeValue, Value};
 
 /// A block that does not shrink by at least one part in this many stays in the current pool.
 const MIN_GAIN: usize = 8;
@@ -41,10 +45,25 @@ struct Roles {
     switches: u64,
 }
 
+/// The role of the pool that an entry is in. If its blocks are in several pools, the first of these
+/// roles counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum PoolRole {
+    /// Current now, or before it retired.
+    Hot,
+    /// The cold pool before it retired.
+    FormerlyCold,
+    Cold,
+}
+
 impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     /// Turns the heat clock once: cools every entry, moves those that were not used for two turns
     /// to the [cold pool](crate::StoreBuilder::cold), and moves those back that were used at least
     /// twice since the last turn. Does nothing in a store without such a pool.
+    ///
+    /// The first turn after [`set_cold`](Self::set_cold) also moves everything from the previous
+    /// cold pool to the new one, and tries entries again that would not have become an eighth
+    /// smaller before.
     ///
     /// The clock runs by itself if the executor keeps delays, as the default one does. This call is
     /// for other executors, and for programs that know a good moment.
@@ -122,12 +141,13 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
                 report.no_room = true;
                 break;
             }
-            let returns = chosen.is_in(roles.cold.id());
-            let to = match returns {
-                true => Move::to(&roles.current),
-                false => Move { target: &roles.cold, min_gain: Some(MIN_GAIN) },
+            let from = chosen.value.role(roles.cold.id());
+            let to = match from {
+                PoolRole::Cold => Move::to(&roles.current),
+                PoolRole::FormerlyCold => Move::to(&roles.cold),
+                PoolRole::Hot => Move { target: &roles.cold, min_gain: Some(MIN_GAIN) },
             };
-            report.count(self.relocate(chosen, to, &mut buffer), returns);
+            report.count(self.relocate(chosen, to, &mut buffer), from);
         }
         goes_on
     }
@@ -143,13 +163,13 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     ) -> bool {
         let cold = roles.cold.id();
         let mut hand = self.cold_state().hand.lock();
-        let MoveCursor { shard, position } = *hand;
-        let next = self.index().edit_shard(shard, |shard| {
-            shard.cool(position, |key, temperature, found| {
+        let retry_kept = hand.retries_kept(cold, self.index().shards());
+        let next = self.index().edit_shard(hand.cursor.shard, |shard| {
+            shard.cool(hand.cursor.position, retry_kept, |key, temperature, found| {
                 let seen = found.id();
                 let value = match found {
                     ValueRef::Pooled { handle, pool, meta } => {
-                        if !moves(temperature, pool.id() == cold) {
+                        if !moves(temperature, role_of(pool, cold)) {
                             return true;
                         }
                         let Some(pool) = sources.hold(pool) else { return false };
@@ -161,8 +181,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
                         ChosenValue::Pooled { pool, object, meta }
                     }
                     ValueRef::Large(large) => {
-                        let is_cold = !large_is_in(large, |pool| pool != cold);
-                        if !moves(temperature, is_cold) {
+                        if !moves(temperature, role_of_large(large, cold)) {
                             return true;
                         }
                         ChosenValue::Large(TryArc::clone(large))
@@ -173,39 +192,52 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
                 batch.len() < BATCH
             })
         });
-        *hand = match next {
-            Some(position) => MoveCursor { shard, position },
-            None => {
-                MoveCursor { shard: (shard + 1) % self.index().shards(), ..MoveCursor::default() }
-            }
-        };
+        hand.advance(next, self.index().shards());
         next.is_some()
     }
 }
 
-/// Returns whether an entry of this temperature moves, to the cold pool or out of it.
-fn moves(temperature: Temperature, is_cold: bool) -> bool {
-    match temperature {
-        Temperature::Cold => !is_cold,
-        Temperature::Used(uses) => is_cold && uses >= OFTEN,
-        Temperature::Unused => false,
+/// Returns whether an entry of this temperature moves.
+fn moves(temperature: Temperature, from: PoolRole) -> bool {
+    match (from, temperature) {
+        (PoolRole::Hot, Temperature::Cold) | (PoolRole::FormerlyCold, _) => true,
+        (PoolRole::Cold, Temperature::Used(uses)) => uses >= OFTEN,
+        _ => false,
     }
 }
 
-impl<K> ChosenEntry<'_, K> {
-    /// Returns whether all blocks of the entry are in this pool.
-    fn is_in(&self, id: PoolId) -> bool {
-        match &self.value {
-            ChosenValue::Pooled { pool, .. } => pool.id() == id,
-            ChosenValue::Large(large) => !large_is_in(large, |pool| pool != id),
+/// Returns the role of `pool`, if `cold` is the cold pool.
+fn role_of(pool: &Pool, cold: PoolId) -> PoolRole {
+    match pool.id() == cold {
+        true => PoolRole::Cold,
+        false if pool.is_for_cold() => PoolRole::FormerlyCold,
+        false => PoolRole::Hot,
+    }
+}
+
+/// Returns the role of the pools of a long value.
+fn role_of_large(large: &LargeValue, cold: PoolId) -> PoolRole {
+    let roles = large.parts.iter().filter_map(|part| match part {
+        Value::Pooled(block) => Some(role_of(block.object.pool(), cold)),
+        _ => None,
+    });
+    roles.min().unwrap_or(PoolRole::Cold)
+}
+
+impl ChosenValue<'_> {
+    fn role(&self, cold: PoolId) -> PoolRole {
+        match self {
+            ChosenValue::Pooled { pool, .. } => role_of(pool, cold),
+            ChosenValue::Large(large) => role_of_large(large, cold),
         }
     }
 }
 
 impl ColdReport {
-    fn count(&mut self, relocated: Relocated, returns: bool) {
+    fn count(&mut self, relocated: Relocated, from: PoolRole) {
         match relocated {
-            Relocated::Moved { .. } if returns => self.returned += 1,
+            Relocated::Moved { .. } if from == PoolRole::Cold => self.returned += 1,
+            Relocated::Moved { .. } if from == PoolRole::FormerlyCold => self.moved_over += 1,
             Relocated::Moved { bytes_before, bytes_after, .. } => {
                 self.made_cold += 1;
                 self.object_bytes_before += bytes_before;
@@ -223,6 +255,7 @@ impl ColdReport {
         ColdReport {
             made_cold: self.made_cold + later.made_cold,
             returned: self.returned + later.returned,
+            moved_over: self.moved_over + later.moved_over,
             stayed: self.stayed + later.stayed,
             changed: self.changed + later.changed,
             failed: self.failed + later.failed,

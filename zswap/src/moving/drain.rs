@@ -1,4 +1,4 @@
-//! Draining: moving what is in retired pools to the current one, so that a switch ends.
+//! Draining: moving what is in retired pools to the live ones, so that a switch ends.
 
 use std::hash::{BuildHasher, Hash};
 use std::time::Instant;
@@ -7,7 +7,9 @@ use bumpalo::Bump;
 use zpool_core::might_block;
 use zpool_manager::PoolRef;
 
-use crate::moving::batch::{Batch, SourcePools, choose, entry_bytes, new_batch};
+use crate::moving::batch::{
+    Batch, ChosenEntry, ChosenValue, SourcePools, choose, entry_bytes, large_is_in, new_batch,
+};
 use crate::moving::relocate::{BlockBuffer, KeptReason, Move, Relocated};
 use crate::stats::drain_report::{DrainBudget, DrainEnd, DrainReport};
 use crate::store::Store;
@@ -26,7 +28,9 @@ impl<K, S> Store<K, S> {
 
 impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     /// Moves entries from retired pools to the current one, until none is left or `budget` is used
-    /// up. A retired pool that has become empty is destroyed, as if its blocks had been removed.
+    /// up. Entries of a pool that was the [cold pool](crate::StoreBuilder::cold) go to the one that
+    /// is, if there is one. A retired pool that has become empty is destroyed, as if its blocks had
+    /// been removed.
     ///
     /// An object is copied as it is, if both pools have one codec. Otherwise its block is
     /// decompressed, and compressed as a store would. A value of several blocks is moved whole. An
@@ -90,9 +94,10 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         // In this order: a switch between the two is noticed at the first entry.
         let switches = self.manager().switches();
         let Some(target) = self.manager().current() else { return Some(DrainEnd::Empty) };
+        let targets = Targets { current: target, cold: self.manager().cold() };
         let sources = SourcePools::default();
         let Some(mut batch) = new_batch(arena) else { return Some(DrainEnd::OutOfMemory) };
-        self.choose_to_drain(drain, &target, &sources, &mut batch);
+        self.choose_to_drain(drain, &targets, &sources, &mut batch);
         if batch.is_empty() {
             return self.end_of_fruitless_shard(drain);
         }
@@ -110,7 +115,8 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
             if !self.makes_room(&mut room, entry_bytes(&chosen.value), &sources) {
                 return Some(DrainEnd::Limit);
             }
-            drain.count(self.relocate(chosen, Move::to(&target), &mut buffer));
+            let to = Move::to(targets.of(&chosen));
+            drain.count(self.relocate(chosen, to, &mut buffer));
             if drain.is_out_of_memory {
                 return Some(DrainEnd::OutOfMemory);
             }
@@ -124,18 +130,18 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         self.end_of_fruitless_shard(drain)
     }
 
-    /// Chooses a batch of entries to move to `target`.
+    /// Chooses a batch of entries that are in neither of `targets`.
     fn choose_to_drain<'p>(
         &self,
         drain: &mut Drain,
-        target: &PoolRef,
+        targets: &Targets,
         sources: &'p SourcePools,
         batch: &mut Batch<'_, 'p, K>,
     ) {
         let mut cursor = self.drain_state().cursor.lock();
         let most = drain.entries_left();
-        let cold = self.manager().cold().map(|pool| pool.id());
-        let is_source = |pool| pool != target.id() && Some(pool) != cold;
+        let cold = targets.cold.as_ref().map(|pool| pool.id());
+        let is_source = |pool| pool != targets.current.id() && Some(pool) != cold;
         let choice = choose(self.index(), &mut cursor, most, is_source, sources, batch);
         drop(cursor);
         drain.report.busy += choice.busy;
@@ -154,6 +160,23 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
         // Entries that moved in the index to a place that was passed, or that another drain has in
         // its batch, are found in the next pass.
         (drain.fruitless >= FRUITLESS_PASSES * self.index().shards()).then_some(DrainEnd::Stuck)
+    }
+}
+
+/// The pools that entries of retired pools go to.
+struct Targets {
+    current: PoolRef,
+    cold: Option<PoolRef>,
+}
+
+impl Targets {
+    /// Returns the pool that an entry goes to: the cold pool, if it was cold and there is one.
+    fn of<K>(&self, chosen: &ChosenEntry<'_, K>) -> &PoolRef {
+        let is_cold = match &chosen.value {
+            ChosenValue::Pooled { pool, .. } => pool.is_for_cold(),
+            ChosenValue::Large(large) => !large_is_in(large, |pool| !pool.is_for_cold()),
+        };
+        self.cold.as_ref().filter(|_| is_cold).unwrap_or(&self.current)
     }
 }
 

@@ -8,8 +8,11 @@ pub struct ColdReport {
     pub made_cold: usize,
     /// Entries returned to the current pool, because they were loaded often.
     pub returned: usize,
+    /// Entries moved to the cold pool from one that was the cold pool before.
+    pub moved_over: usize,
     /// Entries that stay in the current pool although they are cold, because they would not become
-    /// an eighth smaller. They are tried again once they have been used.
+    /// an eighth smaller. They are tried again once they have been used, or once there is another
+    /// cold pool.
     pub stayed: usize,
     /// Entries that were replaced or removed while they were copied.
     pub changed: usize,

@@ -312,8 +312,9 @@ impl<K, S> Store<K, S> {
         self.switched(self.inner.manager.set_compressor(compressor)?)
     }
 
-    /// Makes a pool of `spec` the [cold pool](crate::StoreBuilder::cold). Blocks in the previous
-    /// cold pool stay there until they are used or [drained](Self::drain). May block.
+    /// Makes a pool of `spec` the [cold pool](crate::StoreBuilder::cold). The next turn of the
+    /// [heat clock](Self::turn_heat_clock) moves the blocks of the previous one over, and so does a
+    /// [drain](Self::drain). May block.
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
@@ -328,7 +329,7 @@ impl<K, S> Store<K, S> {
     ///
     /// As for [`switch`](Self::switch); everything is then as it was.
     pub fn set_cold(&self, spec: &PoolSpec) -> Result<Switched, SwitchError> {
-        self.inner.manager.set_cold(spec)
+        self.switched(self.inner.manager.set_cold(spec)?)
     }
 
     /// Finishes a switch: begins to drain, if that is the policy.

@@ -40,13 +40,13 @@ impl<K> Shard<K> {
         blocks
     }
 
-    /// Calls `visit` with one entry after the other from `from` on: its key, heat and value.
+    /// Calls `visit` with one entry after the other from `from` on: its key, state and value.
     /// Returns where to continue: at the entry for which `visit` returned false, or after a bounded
     /// number of entries; `None` at the end of the shard.
     pub(crate) fn walk(
         &self,
         from: Position,
-        mut visit: impl FnMut(&K, u32, ValueRef<'_>) -> bool,
+        mut visit: impl FnMut(&K, EntryState, ValueRef<'_>) -> bool,
     ) -> Option<Position> {
         let mut position = from;
         for _ in 0..ENTRIES {
@@ -56,7 +56,7 @@ impl<K> Shard<K> {
                 Seek::End => return None,
             };
             let (key, entry) = self.table.get(at)?;
-            if !visit(key, entry.state().heat(), self.found(at)?) {
+            if !visit(key, entry.state(), self.found(at)?) {
                 return Some(found);
             }
             position = self.table.behind(at, found)?;
@@ -67,9 +67,12 @@ impl<K> Shard<K> {
     /// Cools one entry after the other from `from` on, and calls `visit` with its key, its
     /// temperature and its value. Returns where to continue: after the entry for which `visit`
     /// returned false, or after a bounded number of entries; `None` at the end of the shard.
+    ///
+    /// With `retry_kept`, entries that would not become smaller before are cold again.
     pub(crate) fn cool(
         &mut self,
         from: Position,
+        retry_kept: bool,
         mut visit: impl FnMut(&K, Temperature, ValueRef<'_>) -> bool,
     ) -> Option<Position> {
         let mut position = from;
@@ -79,7 +82,7 @@ impl<K> Shard<K> {
                 Seek::Nothing(behind) => return Some(behind),
                 Seek::End => return None,
             };
-            let temperature = cool(self.table.get_mut(at)?.1.state_mut());
+            let temperature = cool(self.table.get_mut(at)?.1.state_mut(), retry_kept);
             let (key, _) = self.table.get(at)?;
             let goes_on = visit(key, temperature, self.found(at)?);
             position = self.table.behind(at, found)?;
@@ -155,7 +158,10 @@ impl<K: Eq> Shard<K> {
 }
 
 /// Cools an entry by one turn.
-fn cool(state: &mut EntryState) -> Temperature {
+fn cool(state: &mut EntryState, retry_kept: bool) -> Temperature {
+    if retry_kept && state.idle() == Idle::Kept {
+        state.set_idle(Idle::ForATurn);
+    }
     match (state.heat(), state.idle()) {
         (0, Idle::No) => {
             state.set_idle(Idle::ForATurn);
@@ -179,6 +185,7 @@ mod tests {
     #[test]
     fn cool_twice_unused_is_cold() {
         let mut state = EntryState::default();
+        let cool = |state: &mut EntryState| cool(state, false);
         assert_eq!([(); 3].map(|()| cool(&mut state)), {
             [Temperature::Unused, Temperature::Cold, Temperature::Cold]
         });
@@ -192,5 +199,18 @@ mod tests {
         state.set_heat(1);
         assert_eq!(cool(&mut state), Temperature::Used(1));
         assert_eq!([(); 2].map(|()| cool(&mut state)), [Temperature::Unused, Temperature::Cold]);
+    }
+
+    /// A kept entry is cold in a retry, and no longer kept, unless it was used.
+    #[test]
+    fn cool_retry_ends_keeping() {
+        let mut state = EntryState::default();
+        state.set_idle(Idle::Kept);
+        assert_eq!(cool(&mut state, false), Temperature::Unused);
+        assert_eq!([(); 2].map(|()| cool(&mut state, true)), [Temperature::Cold; 2]);
+        state.set_idle(Idle::Kept);
+        state.set_heat(1);
+        assert_eq!(cool(&mut state, true), Temperature::Used(1));
+        assert_eq!(cool(&mut state, true), Temperature::Unused);
     }
 }
