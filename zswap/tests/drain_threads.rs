@@ -16,6 +16,10 @@ use zswap::{AtLimit, Store, StoreBuilder};
 /// Every switch is to the next of these. A cycle of two comes back to a pool that may still have
 /// blocks, and so revives it.
 const SPECS: &[&str] = &["zsmalloc+lz4", "scripted+rle", "zsmalloc+lz4", "zbud+lz4"];
+/// Cold pools follow one another, too, if there is one.
+const COLD_SPECS: &[&str] = &["zsmalloc+rle(cold=1)", "zbud+rle(cold=2)"];
+/// Blocks of a sample of the cold ones.
+const SAMPLE: usize = 20;
 const KEYS: usize = 400;
 const THREADS: u64 = 3;
 const BETWEEN_SWITCHES: Duration = Duration::from_millis(3);
@@ -143,8 +147,11 @@ fn run(store: &Store<u64>, evicts: bool) -> DrainReport {
         ];
         if store.manager().cold().is_some() {
             scope.spawn(|| {
-                while until_done() {
+                for text in COLD_SPECS.iter().cycle().take_while(|_| until_done()) {
                     store.turn_heat_clock();
+                    let sample = store.sample_cold(SAMPLE).unwrap();
+                    assert!(sample.len() <= SAMPLE && sample.iter().all(|block| block.len() > 8));
+                    store.set_cold(&spec(text)).unwrap();
                     std::thread::sleep(BETWEEN_SWITCHES);
                 }
             });
@@ -203,8 +210,8 @@ fn i8_drains_are_invisible_to_owners() {
     }
 }
 
-/// Owners find their blocks while a clock moves blocks to the cold pool and back, and two pools are
-/// left.
+/// Owners find their blocks while a clock moves blocks to the cold pool and back and cold pools
+/// follow one another, and two pools are left.
 #[test]
 fn i8_cold_pool_is_invisible_to_owners() {
     let pool = PoolScript::new();

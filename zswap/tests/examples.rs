@@ -2,6 +2,10 @@
 //! of the crate.
 #![cfg(not(zpool_loom))]
 
+#[cfg(feature = "zstd")]
+#[path = "../examples/cold_dictionary.rs"]
+#[allow(dead_code, unreachable_pub, reason = "an example, run here as it is")]
+mod cold_dictionary;
 #[path = "../examples/column_cache.rs"]
 #[allow(dead_code, unreachable_pub, reason = "an example, run here as it is")]
 mod column_cache;
@@ -33,6 +37,12 @@ mod vm_pages;
 #[test]
 fn a_dictionary_from_the_blocks_of_a_store() {
     dictionary::main().unwrap();
+}
+
+#[cfg(feature = "zstd")]
+#[test]
+fn a_dictionary_from_cold_blocks() {
+    cold_dictionary::main().unwrap();
 }
 
 #[test]

@@ -37,6 +37,7 @@ mod model;
 mod model_threads;
 mod odd_keys;
 mod sample;
+mod sample_cold;
 mod settings;
 mod soak;
 mod thrash;

@@ -27,7 +27,8 @@
 //! Parameters stand in parentheses, as in `zstd(level=3)` or `pagelz(level=2)`. A higher level
 //! makes fewer bytes and takes longer to store. A zstd dictionary helps when blocks are small and
 //! alike, such as JSON records: `zlab train FILE -o DICT` makes one, and says whether it pays on
-//! blocks that it was not trained on.
+//! blocks that it was not trained on. A program can do the same with the blocks that its store has
+//! by then: with [all](crate::Store::sample), or with the [cold](crate::Store::sample_cold) ones.
 //!
 //! ```
 //! # #[cfg(all(feature = "zsmalloc", feature = "lz4", feature = "zstd"))] {

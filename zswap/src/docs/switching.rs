@@ -47,24 +47,69 @@
 //! # Ending a retired pool
 //!
 //! A retired pool lives as long as one block in it. In a cache that evicts, its blocks become the
-//! coldest and are evicted first. Otherwise move them: load each key and store it again.
-//! [`peek_vec`](crate::Store::peek_vec) does not count as a use.
+//! coldest and are evicted first. Otherwise [drain](crate::Store::drain) it: that moves its blocks
+//! to the current pool, while other threads load and store.
 //!
 //! ```
 //! # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+//! use zswap::drain::DrainBudget;
+//!
 //! # let store = zswap::Store::<u64>::builder().build()?;
 //! # store.store(1, b"a page of memory ".repeat(240))?;
 //! store.switch(&"zsmalloc(chain=8)+lz4".parse()?)?;
-//! for key in store.keys() {
-//!     if let Some(value) = store.peek_vec(&key)? {
-//!         store.store(key, value)?;
-//!     }
-//! }
+//! store.drain(DrainBudget::UNLIMITED);
 //! store.manager().flush()?;
 //! assert_eq!(store.stats().manager.pools_alive, 1);
 //! # }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! That loop is right only if no other thread stores under the same keys meanwhile: it may put an
-//! older value back.
+//! [`switch_and_drain`](crate::Store::switch_and_drain) does both on the executor, in small steps.
+//!
+//! # A pool for cold blocks
+//!
+//! A store may have a second live pool, the [cold pool](crate::StoreBuilder::cold), for blocks that
+//! were not loaded for two turns of the heat clock. A denser codec costs only those. `zlab analyze
+//! --cold SPEC --train` predicts on your own data what that saves and costs.
+//!
+//! Whether a dictionary for zstd or a model for pagelz pays depends on the blocks: it may also take
+//! more bytes than none. So train it on the store's own cold blocks, judge it on others of them,
+//! and use it only if it pays. Another cold pool takes over what the previous one has with the next
+//! turn of the clock, and a drain does the same. Then two pools are alive again.
+//!
+//! ```
+//! # #[cfg(all(feature = "zsmalloc", feature = "lz4", feature = "zstd"))] {
+//! use std::time::Duration;
+//! use zpool_zstd::{TrainError, remember, train_and_judge};
+//!
+//! // The clock turns by itself, but once per hour only, so that this example can turn it.
+//! let store = zswap::Store::<u64>::builder()
+//!     .cold("zsmalloc+zstd(level=1)".parse()?)
+//!     .cold_turn(Duration::from_secs(3600))
+//!     .build()?;
+//! for n in 0..2000u64 {
+//!     let id = n.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+//!     store.store(n, format!("{{\"customer\":{id},\"permissions\":[\"read\",\"write\"]}}"))?;
+//! }
+//! store.turn_heat_clock();
+//! store.turn_heat_clock();
+//!
+//! match train_and_judge(&store.sample_cold(1000)?, 1, 4096) {
+//!     Ok(trained) => {
+//!         println!("a dictionary pays {}", trained.verdict);
+//!         let dictionary = remember(&trained.dictionary)?;
+//!         store.set_cold(&format!("zsmalloc+zstd(level=1,dict={dictionary})").parse()?)?;
+//!         store.turn_heat_clock();
+//!         store.manager().flush()?;
+//!         assert_eq!(store.stats().manager.pools_alive, 2);
+//!     }
+//!     Err(TrainError::Refused(verdict)) => println!("a dictionary does not pay {verdict}"),
+//!     Err(error) => return Err(error.into()),
+//! }
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A dictionary's name in the spec is `dict=` and a file, or what `remember` returns. For a model
+//! of pagelz, use `zpool_pagelz` and `model=` in the same way. The example `cold_dictionary` is a
+//! whole program.

@@ -131,6 +131,13 @@ impl EntryState {
         *self = EntryState::pack(self.bits() & others | (idle as u32) << IDLE_SHIFT);
     }
 
+    /// Returns whether the clock of the cold pool found the entry unused when it came by last, and
+    /// the entry was not used since.
+    #[inline]
+    pub(crate) fn is_idle(self) -> bool {
+        self.heat() == 0 && self.idle() != Idle::No
+    }
+
     #[inline]
     pub(crate) fn heat(self) -> u32 {
         self.bits() >> HEAT_SHIFT

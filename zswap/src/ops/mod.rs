@@ -16,6 +16,8 @@ mod scan;
 
 mod sample;
 
+mod sample_cold;
+
 pub(crate) mod ticket;
 
 // Shared by these.

@@ -9,6 +9,8 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     /// Returns copies of up to `count` blocks, spread over the store: for training a codec on what
     /// it will compress, as a dictionary of zstd or a model of pagelz.
     ///
+    /// For a codec of the cold pool, use [`sample_cold`](Self::sample_cold).
+    ///
     /// Values are [peeked](Self::peek) at, so a sample does not keep them from being evicted. A
     /// value longer than a block counts as its blocks, of which the last may be shorter. Values
     /// that are stored or removed meanwhile may or may not be in the sample. Keys are cloned as
