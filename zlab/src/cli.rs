@@ -181,6 +181,10 @@ pub(crate) struct AnalyzeArgs {
     #[arg(long, value_name = "N,...", requires = "cold", value_delimiter = ',',
         value_parser = clap::value_parser!(u8).range(0..=100))]
     pub(crate) hot: Vec<u8>,
+    /// Train a dictionary for zstd, or a model for pagelz, on the cold blocks of --cold, say
+    /// whether it pays, and if so measure it, too. Takes up to a minute at the highest levels
+    #[arg(long, requires = "cold")]
+    pub(crate) train: bool,
     /// Draw the result of --sweep or --cold as an SVG file; `-` is the standard output, and the
     /// report then goes to the standard error
     #[arg(long, value_name = "FILE", requires = "plotted")]

@@ -28,7 +28,7 @@
 //! ```sh
 //! zlab                             # analyze memory of this user's processes
 //! zlab analyze pages.bin --allocator zsmalloc --compressor 'zstd(level=-1)' --json
-//! zlab analyze pages.bin --cold 'zsmalloc+zstd(level=1)' --hot 10,20
+//! zlab analyze pages.bin --cold 'zsmalloc+zstd(level=1)' --hot 10,20 --train
 //! zlab storm --seconds 10 --threads 2
 //! ```
 //!

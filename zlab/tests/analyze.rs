@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use crate::common::{BLOCK, json, number, pages, refused, stderr, zlab};
+use crate::common::{BLOCK, json, number, pages, records, refused, stderr, stdout, zlab};
 use serde_json::Value;
 use workload::Pages;
 
@@ -110,6 +110,40 @@ fn analyze_cold_predicts_each_share() {
     }
     let svg = std::fs::read_to_string(plot).unwrap();
     assert_eq!(svg.matches("<rect").count(), 4, "{svg}");
+}
+
+/// `--train` says whether what is trained on cold blocks pays, and measures it only if so.
+#[test]
+fn analyze_cold_trains_on_cold_blocks() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = records(folder.path(), 1 << 20);
+    let trained = ["--cold", "zsmalloc+zstd", "--hot", "10", "--train", "--block-size", "512"];
+    let output = zlab(&[&["analyze", file.to_str().unwrap(), "--json"][..], &trained].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let report = json(&output);
+    let (training, results) = (&report["training"], report["results"].as_array().unwrap());
+    assert_eq!(training["pays"], true, "{training}");
+    assert!(training["bytes_over_plain"].as_f64().unwrap() < 0.97, "{training}");
+    assert!(training["spec"].as_str().unwrap().contains("dict=xxh64:"), "{training}");
+    assert_eq!([&results[0]["trained"], &results[1]["trained"]], [false, true]);
+    let held: Vec<u64> = results.iter().map(|row| number(row, "held_bytes")).collect();
+    assert!(results.len() == 2 && held[1] < held[0], "{report}");
+    assert!(results.iter().all(|row| row["verified"] == true), "{report}");
+}
+
+/// If nothing can be trained, `--train` says why, and the rest of the report is as without it.
+#[test]
+fn analyze_cold_train_says_why_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = pages(folder.path());
+    let cold = ["--cold", "zsmalloc+pagelz(level=3)", "--hot", "10,20", "--train"];
+    let text = stdout(&zlab(&[&["analyze", file.to_str().unwrap()][..], &cold].concat()));
+    assert!(text.contains("too few to train on"), "{text}");
+    assert_eq!(text.lines().filter(|line| line.ends_with("  yes")).count(), 3, "{text}");
+    assert!(!text.contains(" %, trained"), "{text}");
+    let lz4 = ["analyze", "--cold", "zbud+lz4", "--compressor", "zstd", "--train"];
+    assert!(refused(&lz4).contains("cannot be trained"));
+    refused(&["analyze", "--train"]);
 }
 
 /// `--cold` is refused if it would predict nothing.

@@ -15,6 +15,9 @@ use crate::error::Failure;
 /// Turns of the clock: two to see that a block is not used, and one for what those two left.
 const TURNS: usize = 3;
 
+/// Turns after which the blocks that are not hot are cold.
+const TURNS_TO_COLD: usize = 2;
+
 /// Loads of hot blocks that are timed, and of cold ones.
 const LOADS: usize = 10_000;
 
@@ -32,6 +35,8 @@ pub(super) struct Plain {
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Measured {
     pub(super) hot_percent: u8,
+    /// Whether the cold pool uses what was trained on cold blocks.
+    pub(super) trained: bool,
     pub(super) held_bytes: usize,
     pub(super) made_cold: usize,
     /// Blocks that were tried and would not become an eighth smaller.
@@ -63,13 +68,11 @@ pub(super) fn with_cold_pool(
     pages: &Pages,
     hot_percent: u8,
 ) -> Result<Measured, Failure> {
-    let builder = builder(hot_spec, pages).cold(cold_spec.clone()).cold_turn(Duration::MAX);
-    let store = filled(builder, pages)?;
-    let mut keys: Vec<u64> = (0..pages.len() as u64).collect();
-    Rng::new(SEED).shuffle(&mut keys);
-    let (hot, cold) = keys.split_at(pages.len() * usize::from(hot_percent) / 100);
+    let store = filled_with_cold_pool([hot_spec, cold_spec], pages)?;
+    let (hot, cold) = hot_and_cold(pages, hot_percent);
     let mut measured = Measured {
         hot_percent,
+        trained: false,
         held_bytes: 0,
         made_cold: 0,
         stayed: 0,
@@ -81,11 +84,8 @@ pub(super) fn with_cold_pool(
         verified: false,
     };
     let mut cpu = Duration::ZERO;
-    let mut buffer = vec![0; pages.block_size()];
     for _ in 0..TURNS {
-        for key in hot {
-            store.load(key, &mut buffer)?;
-        }
+        load_all(&store, &hot, pages)?;
         let (elapsed, turn) = clocked(|| store.turn_heat_clock());
         cpu += elapsed.cpu;
         measured.made_cold += turn.made_cold;
@@ -98,10 +98,50 @@ pub(super) fn with_cold_pool(
     let tried = (measured.made_cold + measured.stayed).max(1);
     measured.cpu_us_per_block = cpu.as_secs_f64() * 1e6 / tried as f64;
     measured.held_bytes = store.bytes_held();
-    measured.hot_load_ns = time_loads(&store, hot, pages)?;
-    measured.cold_load_ns = time_loads(&store, cold, pages)?;
+    measured.hot_load_ns = time_loads(&store, &hot, pages)?;
+    measured.cold_load_ns = time_loads(&store, &cold, pages)?;
     measured.verified = verify(&store, pages)?;
     Ok(measured)
+}
+
+/// Returns up to `count` of the blocks that are cold with this share of hot ones.
+pub(super) fn sample_cold(
+    [hot_spec, cold_spec]: &[PoolSpec; 2],
+    pages: &Pages,
+    hot_percent: u8,
+    count: usize,
+) -> Result<Vec<Vec<u8>>, Failure> {
+    let store = filled_with_cold_pool([hot_spec, cold_spec], pages)?;
+    let (hot, _) = hot_and_cold(pages, hot_percent);
+    for _ in 0..TURNS_TO_COLD {
+        load_all(&store, &hot, pages)?;
+        store.turn_heat_clock();
+    }
+    Ok(store.sample_cold(count)?)
+}
+
+/// Returns the numbers of the blocks that are hot, and those of the others.
+fn hot_and_cold(pages: &Pages, hot_percent: u8) -> (Vec<u64>, Vec<u64>) {
+    let mut hot: Vec<u64> = (0..pages.len() as u64).collect();
+    Rng::new(SEED).shuffle(&mut hot);
+    let cold = hot.split_off(pages.len() * usize::from(hot_percent) / 100);
+    (hot, cold)
+}
+
+fn load_all(store: &Store<u64>, keys: &[u64], pages: &Pages) -> Result<(), Failure> {
+    let mut buffer = vec![0; pages.block_size()];
+    for key in keys {
+        store.load(key, &mut buffer)?;
+    }
+    Ok(())
+}
+
+/// Returns a store with all blocks, whose clock turns only by calls.
+fn filled_with_cold_pool(
+    [hot, cold]: [&PoolSpec; 2],
+    pages: &Pages,
+) -> Result<Store<u64>, Failure> {
+    filled(builder(hot, pages).cold(cold.clone()).cold_turn(Duration::MAX), pages)
 }
 
 /// Returns the builder of a store without background work, so that all CPU is on this thread.

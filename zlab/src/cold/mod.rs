@@ -4,11 +4,14 @@
 //!   blocks ──► a store of the first pool alone ─────────────────────────► bytes held
 //!          └─► a store with a cold pool, for each --hot share:
 //!              load the hot blocks, turn the heat clock, three times ──► bytes held, CPU, latency
+//!
+//!   --train: a sample of the cold blocks ──► train and judge ──► the same with it, if it pays
 //! ```
 
 mod measure;
 mod plot;
 mod report;
+mod train;
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
@@ -43,6 +46,9 @@ pub(crate) fn specs(
             specs[1].compressor
         )));
     }
+    if args.train {
+        train::check(&specs[1])?;
+    }
     Ok(specs)
 }
 
@@ -67,18 +73,33 @@ pub(crate) fn run(
         lines.iter().for_each(|line| eprintln!("{line}"));
     }
     let shares = if args.hot.is_empty() { DEFAULT_HOT.to_vec() } else { args.hot.clone() };
-    let progress = Progress::start(shares.len() as u64 + 1);
+    // With the fewest hot blocks, more are cold.
+    let (training, trained) = match shares.iter().min().filter(|_| args.train) {
+        Some(&percent) => {
+            let (training, trained) = train::train(specs, pages, percent)?;
+            (Some(training), trained)
+        }
+        None => (None, None),
+    };
+    let rounds: Vec<(u8, bool, &[PoolSpec; 2])> = shares
+        .iter()
+        .flat_map(|&percent| {
+            let with_trained = trained.as_ref().map(|specs| (percent, true, specs));
+            [Some((percent, false, specs)), with_trained].into_iter().flatten()
+        })
+        .collect();
+    let progress = Progress::start(rounds.len() as u64 + 1);
     progress.doing(format!("{} alone", specs[0]));
     let plain = measure::plain(&specs[0], pages)?;
     progress.done(1);
     let mut measured: Vec<Measured> = Vec::new();
-    for &percent in &shares {
+    for (percent, trained, specs) in rounds {
         progress.doing(format!("{percent} % hot"));
-        measured.push(measure::with_cold_pool(specs, pages, percent)?);
+        measured.push(Measured { trained, ..measure::with_cold_pool(specs, pages, percent)? });
         progress.done(measured.len() as u64 + 1);
     }
     drop(progress);
-    let report = ColdPoolReport::new(specs, pages, plain, measured);
+    let report = ColdPoolReport::new(specs, pages, plain, measured, training);
     if let Some(plot) = plot {
         plot.write(plot::svg(&report).as_bytes())?;
     }

@@ -7,7 +7,7 @@ use workload::format_bytes;
 use super::report::ColdPoolReport;
 
 const WIDTH: f64 = 640.0;
-const LEFT: f64 = 92.0;
+const LEFT: f64 = 136.0;
 const RIGHT: f64 = WIDTH - 150.0;
 const TOP: f64 = 72.0;
 /// The distance from one bar to the next, and the height of a bar.
@@ -42,7 +42,7 @@ pub(super) fn svg(report: &ColdPoolReport) -> String {
     let most = report.results.iter().map(|row| row.held_bytes).fold(plain, usize::max).max(1);
     bar(&mut svg, 0, "alone", "plain", plain as f64 / most as f64, &held(plain, 1.0));
     for (row, measured) in (1..).zip(&report.results) {
-        let label = format!("{} % hot", measured.hot_percent);
+        let label = format!("{} hot", measured.share());
         let text = held(measured.held_bytes, report.over_plain(measured));
         bar(&mut svg, row, &label, "cold", measured.held_bytes as f64 / most as f64, &text);
     }

@@ -5,6 +5,7 @@ use workload::{Pages, format_bytes, format_ns};
 use zpool_core::spec::PoolSpec;
 
 use super::measure::{Measured, Plain};
+use super::train::Training;
 use crate::output::table;
 
 /// The JSON object that `analyze --cold --json` prints.
@@ -17,6 +18,8 @@ pub(super) struct ColdPoolReport {
     block_size: usize,
     pub(super) plain: Plain,
     pub(super) results: Vec<Measured>,
+    /// The verdict of `--train`.
+    training: Option<Training>,
 }
 
 impl ColdPoolReport {
@@ -25,6 +28,7 @@ impl ColdPoolReport {
         pages: &Pages,
         plain: Plain,
         results: Vec<Measured>,
+        training: Option<Training>,
     ) -> ColdPoolReport {
         ColdPoolReport {
             hot: hot.to_string(),
@@ -34,6 +38,7 @@ impl ColdPoolReport {
             block_size: pages.block_size(),
             plain,
             results,
+            training,
         }
     }
 
@@ -49,7 +54,7 @@ impl ColdPoolReport {
             broken.push(format!("{} alone", self.hot));
         }
         let results = self.results.iter().filter(|measured| !measured.verified);
-        broken.extend(results.map(|measured| format!("{} % hot", measured.hot_percent)));
+        broken.extend(results.map(|measured| format!("{} hot", measured.share())));
         (!broken.is_empty())
             .then(|| format!("blocks did not come back as they were: {}", broken.join(", ")))
     }
@@ -89,7 +94,7 @@ impl ColdPoolReport {
         ]);
         for measured in &self.results {
             table.add_row([
-                format!("{} %", measured.hot_percent),
+                measured.share(),
                 format_bytes(measured.held_bytes as u64),
                 format!("{:.2}", self.over_plain(measured)),
                 measured.made_cold.to_string(),
@@ -103,7 +108,17 @@ impl ColdPoolReport {
             ]);
         }
         let title = format!("{} for all blocks, and {} for cold ones", self.hot, self.cold);
-        format!("{}\n\n{title}\n\n{}\n\n{LEGEND}", input.join("\n"), table.trim_fmt())
+        let training = self.training.as_ref().map_or_else(String::new, Training::text);
+        let (input, table) = (input.join("\n"), table.trim_fmt());
+        format!("{input}\n\n{title}\n\n{table}\n\n{training}{LEGEND}")
+    }
+}
+
+impl Measured {
+    /// Returns the share of hot blocks, as the table and the chart show it.
+    pub(super) fn share(&self) -> String {
+        let trained = if self.trained { ", trained" } else { "" };
+        format!("{} %{trained}", self.hot_percent)
     }
 }
 
@@ -112,4 +127,5 @@ hot: share of the blocks that is loaded all the time, chosen at random; alone: w
 over alone: bytes held by pools, contexts and index, over those of the first row.
 stayed: blocks that would not become an eighth smaller, and so stay where they are.
 CPU us per block: time to compress a block again, once, compaction included.
+trained: with what --train has made from cold blocks.
 ";
