@@ -1,10 +1,12 @@
-//! Savings and costs of a cold pool.
+//! Savings and costs of a cold pool, and of a dictionary that is trained on its blocks.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use benches::Failure;
 use workload::{Figure, LatencyHistogram, Pages, Report, Rng, Spread, clocked};
+use zpool_zstd::{TrainError, forget, remember, train_and_judge};
+use zswap::drain::DrainBudget;
 use zswap::plugin::Manual;
 use zswap::{CompactionBudget, Store};
 
@@ -35,11 +37,27 @@ const LOADS: usize = 20_000;
 /// first two left.
 const TURNS: usize = 3;
 
+/// Blocks of a sample of the cold ones.
+const SAMPLE_BLOCKS: usize = 4096;
+const DICTIONARY_BYTES: usize = 4096;
+/// The level of the cold pool that the figures without a prefix are about.
+const LEVEL: i32 = 1;
+
 /// The figures of one round.
 struct Round {
     held: f64,
     cpu_us: f64,
     load_p50: f64,
+    /// For the pair that is trained.
+    trained: Option<TrainedRound>,
+}
+
+/// The figures of a round after a dictionary was trained on the store's own cold blocks.
+#[derive(Clone, Copy)]
+struct TrainedRound {
+    /// As without a dictionary, if it does not pay.
+    held: f64,
+    pays: bool,
 }
 
 pub(crate) fn measure(pages: &Pages, report: &mut Report) -> Result<(), Failure> {
@@ -63,11 +81,34 @@ pub(crate) fn measure(pages: &Pages, report: &mut Report) -> Result<(), Failure>
             report.push(figure(format!("{prefix}_held_hot{hot}"), "ratio", |round| round.held)?);
             let name = format!("{prefix}_cpu_us_per_page_hot{hot}");
             report.push(figure(name, "us", |round| round.cpu_us)?);
+            let trained: Vec<_> = rounds.iter().filter_map(|round| round.trained).collect();
+            if !trained.is_empty() {
+                report_trained(&trained, prefix, hot, report)?;
+            }
             if prefix == "cold" && hot == HOT[0] {
                 report.push(figure(format!("{prefix}_cpu_us_per_page"), "us", |r| r.cpu_us)?);
                 report.push(figure("hot_load_p50".to_owned(), "ratio", |r| r.load_p50)?);
             }
         }
+    }
+    Ok(())
+}
+
+/// Reports the figures of a pair that is trained.
+fn report_trained(
+    rounds: &[TrainedRound],
+    prefix: &str,
+    hot: usize,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let held = Spread::of(rounds.iter().map(|round| round.held));
+    let held = held.ok_or("a figure is not a number")?;
+    report.push(held.figure(format!("{prefix}_held_hot{hot}_trained"), "ratio"));
+    if hot == HOT[0] {
+        // The median of an odd number of rounds is 0 or 1.
+        let pays = Spread::of(rounds.iter().map(|round| f64::from(u8::from(round.pays))));
+        let pays = pays.ok_or("a figure is not a number")?;
+        report.push(pays.figure(format!("{prefix}_dictionary_pays"), "0 or 1"));
     }
     Ok(())
 }
@@ -103,11 +144,45 @@ fn round(pages: &Pages, pair: &Pair, hot_percent: usize, seed: u64) -> Result<Ro
     let held = store.bytes_held() as f64 / plain.bytes_held() as f64;
     crate::check_all(&store, pages)?;
     let (with, without) = load_hot(&store, &plain, &hot, seed)?;
+    let trained = if pair.prefix == PAIRS[0].prefix {
+        let pays = train(&store, pages)?;
+        Some(TrainedRound { held: store.bytes_held() as f64 / plain.bytes_held() as f64, pays })
+    } else {
+        None
+    };
     Ok(Round {
+        trained,
         held,
         cpu_us: cpu.as_secs_f64() * 1e6 / f64::from(u32::try_from(made_cold.max(1))?),
         load_p50: with.p50() as f64 / without.p50().max(1) as f64,
     })
+}
+
+/// Trains a dictionary on cold blocks of a store. If it pays, moves the cold blocks to a pool that
+/// uses it. Returns whether it pays.
+fn train(store: &Store<u64>, pages: &Pages) -> Result<bool, Failure> {
+    let sample = store.sample_cold(SAMPLE_BLOCKS)?;
+    let dictionary = match train_and_judge(&sample, LEVEL, DICTIONARY_BYTES) {
+        Ok(trained) => remember(&trained.dictionary)?,
+        Err(TrainError::Refused(_) | TrainError::NothingShared { .. }) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    store.set_cold(&spec(&format!("zsmalloc+zstd(level={LEVEL},dict={dictionary})")))?;
+    let turned = store.turn_heat_clock();
+    if turned.failed > 0 || turned.no_room {
+        return Err(format!("a turn of the clock failed: {turned:?}").into());
+    }
+    while store.manager().stats().pools_alive > 2 {
+        let drained = store.drain(DrainBudget::UNLIMITED);
+        if drained.left > 0 {
+            return Err(format!("a drain left blocks: {drained:?}").into());
+        }
+        store.manager().flush()?;
+    }
+    store.compact(CompactionBudget::UNLIMITED);
+    crate::check_all(store, pages)?;
+    forget(&dictionary);
+    Ok(true)
 }
 
 fn load_all(store: &Store<u64>, keys: &[u64]) -> Result<(), Failure> {

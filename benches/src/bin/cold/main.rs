@@ -14,6 +14,9 @@
 //! - `cold_held_hot10`, `cold_held_hot20`: bytes held by a store of lz4 whose cold blocks are in a
 //!   pool of zstd(level=1), over those of lz4 alone, with 10 or 20 percent of the pages hot. Both
 //!   are compacted. `cold_pagelz_*`: pagelz for the hot pages, and denser pools for the cold ones.
+//! - `cold_held_hot10_trained`, `cold_held_hot20_trained`: the same after a dictionary was trained
+//!   on the store's own cold blocks and, where it pays, replaced the plain cold pool. Its bytes
+//!   count. `cold_dictionary_pays`: 1 if it pays, or 0.
 //! - `cold_cpu_us_per_page`: the CPU of that, compaction included, per page that became cold or was
 //!   tried.
 //! - `hot_load_p50`: the latency of loads of hot pages in such a store, over lz4 alone.
