@@ -5,7 +5,7 @@
 #
 #   SECONDS   time per target (60)
 #   TARGET    of zbud, zsmalloc, lz4, lz4_flex, lzo, zstd, zstd_dict, pagelz, pagelz_dense,
-#             pagelz_slow, store; all of them if none is named
+#             pagelz_slow, store, tier; all of them if none is named
 #
 # Runs under AddressSanitizer with the flags of cargo-fuzz, which need not be installed. If it is,
 # `cargo fuzz run TARGET` works too. Needs a nightly toolchain and a C++ compiler. Interesting
@@ -25,7 +25,7 @@ fi
 seconds=${1:-60}
 [ $# -gt 0 ] && shift
 [ $# -gt 0 ] || set -- zbud zsmalloc lz4 lz4_flex lzo zstd zstd_dict \
-    pagelz pagelz_dense pagelz_slow store
+    pagelz pagelz_dense pagelz_slow store tier
 
 host=$(rustc +nightly -vV | sed -n 's/^host: //p')
 target_dir=${CARGO_TARGET_DIR:-$PWD/target}/fuzz
