@@ -141,12 +141,16 @@ fn round(pages: &Pages, pair: &Pair, hot_percent: usize, seed: u64) -> Result<Ro
     let (elapsed, _) = clocked(|| store.compact(CompactionBudget::UNLIMITED));
     cpu += elapsed.cpu;
     plain.compact(CompactionBudget::UNLIMITED);
-    let held = store.bytes_held() as f64 / plain.bytes_held() as f64;
+    let plain_held = plain.bytes_held() as f64;
+    let held = store.bytes_held() as f64 / plain_held;
     crate::check_all(&store, pages)?;
     let (with, without) = load_hot(&store, &plain, &hot, seed)?;
     let trained = if pair.prefix == PAIRS[0].prefix {
-        let pays = train(&store, pages)?;
-        Some(TrainedRound { held: store.bytes_held() as f64 / plain.bytes_held() as f64, pays })
+        let trained_held = train(&store, pages)?;
+        Some(TrainedRound {
+            held: trained_held.map_or(held, |bytes| bytes as f64 / plain_held),
+            pays: trained_held.is_some(),
+        })
     } else {
         None
     };
@@ -159,12 +163,12 @@ fn round(pages: &Pages, pair: &Pair, hot_percent: usize, seed: u64) -> Result<Ro
 }
 
 /// Trains a dictionary on cold blocks of a store. If it pays, moves the cold blocks to a pool that
-/// uses it. Returns whether it pays.
-fn train(store: &Store<u64>, pages: &Pages) -> Result<bool, Failure> {
+/// uses it, and returns the bytes that the store then holds.
+fn train(store: &Store<u64>, pages: &Pages) -> Result<Option<usize>, Failure> {
     let sample = store.sample_cold(SAMPLE_BLOCKS)?;
     let dictionary = match train_and_judge(&sample, LEVEL, DICTIONARY_BYTES) {
         Ok(trained) => remember(&trained.dictionary)?,
-        Err(TrainError::Refused(_) | TrainError::NothingShared { .. }) => return Ok(false),
+        Err(TrainError::Refused(_) | TrainError::NothingShared { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     store.set_cold(&spec(&format!("zsmalloc+zstd(level={LEVEL},dict={dictionary})")))?;
@@ -180,9 +184,11 @@ fn train(store: &Store<u64>, pages: &Pages) -> Result<bool, Failure> {
         store.manager().flush()?;
     }
     store.compact(CompactionBudget::UNLIMITED);
+    // Before the pages are loaded, as without a dictionary: loads make contexts.
+    let held = store.bytes_held();
     crate::check_all(store, pages)?;
     forget(&dictionary);
-    Ok(true)
+    Ok(Some(held))
 }
 
 fn load_all(store: &Store<u64>, keys: &[u64]) -> Result<(), Failure> {
