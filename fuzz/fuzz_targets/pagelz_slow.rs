@@ -22,10 +22,7 @@ thread_local!(static BOTH: RefCell<Both> = RefCell::new(both()));
 
 fn both() -> Both {
     let codec = PagelzCompressor::new(3).expect("a level");
-    Both {
-        slow: SlowModel::new(MODEL),
-        context: codec.decompression_context().expect("memory"),
-    }
+    Both { slow: SlowModel::new(MODEL), context: codec.decompression_context().expect("memory") }
 }
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

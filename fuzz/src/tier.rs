@@ -1,6 +1,6 @@
 //! A store above a hostile backing store, whose reads return what the input says.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use zswap::plugin::{BackingError, BackingProperties, BackingStore, Manual, SegmentNumber};
 use zswap::tier::Residence;
@@ -8,6 +8,12 @@ use zswap::{AtLimit, Error, Store};
 
 const SEGMENT: usize = 32 << 10;
 const SEGMENTS: u32 = 6;
+
+/// Blocks that are stored, more than fit.
+const KEYS: u64 = 600;
+
+/// Made once, because each input needs all of them several times.
+static BLOCKS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| (0..KEYS).map(block).collect());
 
 /// Keeps segments in memory, and changes what is read as the input says.
 #[derive(Debug)]
@@ -104,13 +110,13 @@ pub fn on_tier(input: &[u8]) -> u64 {
         .tier(Arc::new(tier))
         .build()
         .unwrap();
-    for key in 0..600u64 {
+    for (key, block) in (0..).zip(&*BLOCKS) {
         // An error is none of the tier's: it evicts where it cannot write.
-        store.store(key, block(key)).unwrap();
+        store.store(key, block).unwrap();
         let older = key / 2;
         check(&store, older);
     }
-    (0..600).for_each(|key| check(&store, key));
+    (0..KEYS).for_each(|key| check(&store, key));
     let backed = store.keys().filter(|key| store.tier_of(key) == Some(Residence::Tier)).count();
     assert!(backed <= store.len());
     store.stats().tier.map_or(0, |tier| tier.reads)
@@ -118,7 +124,7 @@ pub fn on_tier(input: &[u8]) -> u64 {
 
 fn check(store: &Store<u64>, key: u64) {
     match store.load_vec(&key) {
-        Ok(Some(bytes)) => assert!(bytes == block(key), "key {key} has other bytes"),
+        Ok(Some(bytes)) => assert!(bytes == BLOCKS[key as usize], "key {key} has other bytes"),
         Ok(None) => assert!(!store.contains(&key)),
         Err(Error::TierFailed(_)) => assert!(store.contains(&key)),
         Err(error) => panic!("{error}"),
