@@ -68,17 +68,17 @@ pub(crate) const WORD: usize = 8;
 /// The offset that a block's first token repeats.
 pub(crate) const FIRST_OFFSET: usize = WORD;
 
-/// Tokens below [`FIRST_CELL`] take their lengths from the extensions: from `ONE + 8 * kind` on
+/// Tokens below [`FIRST_ENTRY`] take their lengths from the extensions: from `ONE + 8 * kind` on
 /// the match only, from `BOTH + kind` on both.
 pub(crate) const BOTH: usize = OffsetKind::ALL.len() * FEW_LITERALS;
-pub(crate) const FIRST_CELL: usize = BOTH + OffsetKind::ALL.len();
+pub(crate) const FIRST_ENTRY: usize = BOTH + OffsetKind::ALL.len();
 
 /// Entries of the codebook.
-pub(crate) const MAX_CELLS: usize = 256 - FIRST_CELL;
+pub(crate) const MAX_ENTRIES: usize = 256 - FIRST_ENTRY;
 
 /// Exclusive bounds of an entry of the codebook: its literals and its match are fewer than these.
-pub(crate) const CELL_LITERALS: usize = 16;
-pub(crate) const CELL_MATCH: usize = MIN_MATCH + 128;
+pub(crate) const ENTRY_LITERALS: usize = 16;
+pub(crate) const ENTRY_MATCH: usize = MIN_MATCH + 128;
 
 /// The streams, by their index in lists of four.
 pub(crate) const LITERALS: usize = 0;

@@ -3,7 +3,7 @@
 
 use zpool_core::compress::CodecError;
 
-use crate::format::{BOTH, FIRST_CELL, FIRST_OFFSET, MIN_MATCH, WORD, read_number};
+use crate::format::{BOTH, FIRST_ENTRY, FIRST_OFFSET, MIN_MATCH, WORD, read_number};
 use crate::tables::TokenEntry;
 
 /// A stream, with the bytes after it that may be read as well.
@@ -150,7 +150,7 @@ fn lengths(
     at: &mut DecodePosition,
 ) -> Result<(usize, usize), CodecError> {
     let token = usize::from(token);
-    if (BOTH..FIRST_CELL).contains(&token) {
+    if (BOTH..FIRST_ENTRY).contains(&token) {
         let (extensions, before) = (streams.extensions.bytes(), at.extension);
         let literals = read_number(extensions, &mut at.extension)?;
         let length = read_number(extensions, &mut at.extension)?.checked_add(MIN_MATCH);

@@ -3,7 +3,7 @@
 use zpool_core::compress::CodecError;
 
 use crate::format::{
-    BOTH, CELL_LITERALS, CELL_MATCH, EXTENSIONS, FEW_LITERALS, FIRST_OFFSET, LITERALS, MIN_MATCH,
+    BOTH, ENTRY_LITERALS, ENTRY_MATCH, EXTENSIONS, FEW_LITERALS, FIRST_OFFSET, LITERALS, MIN_MATCH,
     OFFSETS, OffsetKind, TOKENS, most, number,
 };
 use crate::heap::zeroed;
@@ -126,7 +126,7 @@ impl<const XORED: bool> StreamWriter<'_, XORED> {
         self.offsets[at..at + 4].copy_from_slice(&value.to_le_bytes());
         self.len[OFFSETS] += kind.bytes(self.block.len());
         let mut token = 0;
-        if literals < CELL_LITERALS && length < CELL_MATCH {
+        if literals < ENTRY_LITERALS && length < ENTRY_MATCH {
             token = self.tables.tokens[place(kind, literals, length)];
         }
         if token == 0 {

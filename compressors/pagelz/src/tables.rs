@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::format::{
-    ALL_TABLES, BOTH, CELL_LITERALS, CELL_MATCH, FEW_LITERALS, FIRST_CELL, MIN_MATCH, MIN_OFFSET,
-    OffsetKind, WORD,
+    ALL_TABLES, BOTH, ENTRY_LITERALS, ENTRY_MATCH, FEW_LITERALS, FIRST_ENTRY, MIN_MATCH,
+    MIN_OFFSET, OffsetKind, WORD,
 };
 use crate::huffman::{TABLE, fill_decoding, fill_encoding};
 use crate::model::Model;
@@ -64,7 +64,7 @@ pub(crate) struct Tables {
     pub(crate) entries: [[TokenEntry; 256]; 2],
     pub(crate) needs: [[Needs; 256]; 2],
     /// The token of each kind, number of literals and match length, by [`place`]; 0 if there is no
-    /// cell.
+    /// such entry in the codebook.
     pub(crate) tokens: [u8; TOKEN_PLACES],
     /// `None` at a level that codes no stream.
     pub(crate) codes: Option<Box<Codes>>,
@@ -80,13 +80,13 @@ pub(crate) struct Codes {
     pub(crate) lengths: [[u64; 256]; 5],
 }
 
-const LENGTHS_PER_KIND: usize = CELL_MATCH - MIN_MATCH;
-pub(crate) const TOKEN_PLACES: usize = OffsetKind::ALL.len() * CELL_LITERALS * LENGTHS_PER_KIND;
+const LENGTHS_PER_KIND: usize = ENTRY_MATCH - MIN_MATCH;
+pub(crate) const TOKEN_PLACES: usize = OffsetKind::ALL.len() * ENTRY_LITERALS * LENGTHS_PER_KIND;
 
-/// Returns the place of a cell's token. The lengths must be those of a cell.
+/// Returns the place of the token of a codebook entry. The lengths must be within its bounds.
 #[inline(always)]
 pub(crate) fn place(kind: OffsetKind, literals: usize, length: usize) -> usize {
-    (kind as usize * CELL_LITERALS + literals) * LENGTHS_PER_KIND + (length - MIN_MATCH)
+    (kind as usize * ENTRY_LITERALS + literals) * LENGTHS_PER_KIND + (length - MIN_MATCH)
 }
 
 /// The groups of tables whose code lengths one look-up returns: first table and number.
@@ -102,8 +102,8 @@ impl Tables {
             tokens: [0; TOKEN_PLACES],
             codes: None,
         };
-        for (token, cell) in (FIRST_CELL..).zip(&model.cells) {
-            let place = place(cell.kind, cell.literals.into(), cell.length.into());
+        for (token, entry) in (FIRST_ENTRY..).zip(&model.codebook) {
+            let place = place(entry.kind, entry.literals.into(), entry.length.into());
             tables.tokens[place] = token as u8;
         }
         tables.codes = coded.then(|| codes(model));
@@ -149,9 +149,9 @@ fn entries(model: &Model, far: u8) -> [TokenEntry; 256] {
         }
         entries[BOTH + kind as usize] = entry(kind, SLOW, 0, 0);
     }
-    for (place, cell) in entries[FIRST_CELL..].iter_mut().zip(&model.cells) {
-        let base = u32::from(cell.literals) + u32::from(cell.length);
-        *place = entry(cell.kind, base, cell.literals.into(), 0);
+    for (place, known) in entries[FIRST_ENTRY..].iter_mut().zip(&model.codebook) {
+        let base = u32::from(known.literals) + u32::from(known.length);
+        *place = entry(known.kind, base, known.literals.into(), 0);
     }
     entries
 }

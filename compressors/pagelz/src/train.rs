@@ -13,13 +13,13 @@ use zpool_core::might_block;
 
 use crate::clusters::{SymbolCounts, best, cluster};
 use crate::format::{
-    CELL_LITERALS, CELL_MATCH, EXTENSIONS, FEW_LITERALS, FIRST_OFFSET, FIRST_XORED, LITERALS,
-    MAX_CELLS, OFFSETS, OffsetKind, TABLES, TOKENS,
+    ENTRY_LITERALS, ENTRY_MATCH, EXTENSIONS, FEW_LITERALS, FIRST_OFFSET, FIRST_XORED, LITERALS,
+    MAX_ENTRIES, OFFSETS, OffsetKind, TABLES, TOKENS,
 };
 use crate::huffman::Lengths;
 use crate::judge::TrainError;
 use crate::matcher::Matcher;
-use crate::model::{Model, TokenCell};
+use crate::model::{CodebookEntry, Model};
 use crate::streams::Streams;
 use crate::tables::Tables;
 
@@ -51,32 +51,32 @@ pub fn train(blocks: &[&[u8]]) -> Result<Vec<u8>, TrainError> {
     let blocks: Vec<&[u8]> = blocks.iter().copied().step_by(step).collect();
     let longest = blocks.iter().map(|block| block.len()).max().unwrap_or(0);
     let mut matcher = Matcher::new(longest)?;
-    let cells = codebook(&blocks, &mut matcher);
-    let lengths = tables(&blocks, &cells, &mut matcher, longest)?;
-    Ok(Model { cells, lengths }.to_bytes())
+    let codebook = codebook(&blocks, &mut matcher);
+    let lengths = tables(&blocks, &codebook, &mut matcher, longest)?;
+    Ok(Model { codebook, lengths }.to_bytes())
 }
 
 /// Returns the entries that save the most extension bytes.
-fn codebook(blocks: &[&[u8]], matcher: &mut Matcher) -> Vec<TokenCell> {
-    let mut saved: BTreeMap<TokenCell, u64> = BTreeMap::new();
+fn codebook(blocks: &[&[u8]], matcher: &mut Matcher) -> Vec<CodebookEntry> {
+    let mut saved: BTreeMap<CodebookEntry, u64> = BTreeMap::new();
     for block in blocks {
         let mut last = FIRST_OFFSET;
         let found = matcher.find(block, |_, literals, offset, length| {
             let (kind, _) = OffsetKind::of(offset, last);
             last = offset;
-            if literals < CELL_LITERALS && length < CELL_MATCH {
-                let cell = TokenCell { kind, literals: literals as u8, length: length as u8 };
+            if literals < ENTRY_LITERALS && length < ENTRY_MATCH {
+                let entry = CodebookEntry { kind, literals: literals as u8, length: length as u8 };
                 // Without an entry, a sequence takes one or two extension bytes more. With two it
                 // also decodes slowly.
-                *saved.entry(cell).or_default() += if literals < FEW_LITERALS { 4 } else { 7 };
+                *saved.entry(entry).or_default() += if literals < FEW_LITERALS { 4 } else { 7 };
             }
         });
         found.expect("it was made for the longest block");
     }
-    let mut cells: Vec<(TokenCell, u64)> = saved.into_iter().collect();
-    cells.sort_by_key(|&(cell, saved)| (core::cmp::Reverse(saved), cell));
-    cells.truncate(MAX_CELLS);
-    cells.into_iter().map(|(cell, _)| cell).collect()
+    let mut entries: Vec<(CodebookEntry, u64)> = saved.into_iter().collect();
+    entries.sort_by_key(|&(entry, saved)| (core::cmp::Reverse(saved), entry));
+    entries.truncate(MAX_ENTRIES);
+    entries.into_iter().map(|(entry, _)| entry).collect()
 }
 
 /// The histograms of each block: of plain and xored literals, tokens, offsets, extensions.
@@ -85,11 +85,11 @@ type Histograms = [Vec<SymbolCounts>; 5];
 /// Returns the code lengths of all tables.
 fn tables(
     blocks: &[&[u8]],
-    cells: &[TokenCell],
+    codebook: &[CodebookEntry],
     matcher: &mut Matcher,
     longest: usize,
 ) -> Result<Vec<Lengths>, TrainError> {
-    let model = Model { cells: cells.to_vec(), lengths: Vec::new() };
+    let model = Model { codebook: codebook.to_vec(), lengths: Vec::new() };
     let tables = Tables::new(&model, false);
     let mut streams = Streams::new(longest, true)?;
     let mut histograms = Histograms::default();

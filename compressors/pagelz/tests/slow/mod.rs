@@ -7,7 +7,7 @@ use std::collections::HashMap;
 #[derive(Debug)]
 pub(crate) struct SlowModel {
     /// Kind, literals, match length.
-    cells: Vec<(usize, usize, usize)>,
+    codebook: Vec<(usize, usize, usize)>,
     /// The symbols of each of the 28 tables, by the length and the value of their codes.
     tables: Vec<HashMap<(usize, usize), u8>>,
 }
@@ -21,14 +21,14 @@ impl SlowModel {
     pub(crate) fn new(file: &[u8]) -> SlowModel {
         assert_eq!(&file[..8], b"PLZMODL1");
         let count = usize::from(file[8]);
-        let cell = |i: usize| {
+        let entry = |i: usize| {
             let (high, low) = (usize::from(file[9 + 2 * i]), usize::from(file[10 + 2 * i]));
             (high / 16, high % 16, low + 4)
         };
         let nibbles = file[9 + 2 * count..].iter().flat_map(|&byte| [byte % 16, byte / 16]);
         let nibbles: Vec<usize> = nibbles.map(usize::from).collect();
         SlowModel {
-            cells: (0..count).map(cell).collect(),
+            codebook: (0..count).map(entry).collect(),
             tables: nibbles.chunks(256).map(canonical).collect(),
         }
     }
@@ -132,7 +132,7 @@ impl SlowModel {
                     let more = number(&streams[EXTENSIONS], &mut extension)?;
                     (token - 32, literals, 4 + more)
                 }
-                _ => *self.cells.get(token - 36)?,
+                _ => *self.codebook.get(token - 36)?,
             };
             let bytes = [0, 1, 1, far][kind];
             let stored = streams[OFFSETS].get(offset_at..offset_at + bytes)?;
