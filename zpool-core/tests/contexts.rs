@@ -106,7 +106,7 @@ fn many_threads_stay_within_bound() {
                             if thread % 2 == 0 {
                                 let mut session = subject.codec.session();
                                 assert!(session.compress(&[8; BLOCK], BLOCK).unwrap().is_some());
-                                session.rest();
+                                session.yield_to_waiter();
                                 assert!(session.compress(&[9; BLOCK], BLOCK).unwrap().is_some());
                             }
                         }

@@ -106,7 +106,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             }
             if let Some((_, session)) = &mut session {
                 // Another thread may wait for this context, and asking for an item may take long.
-                session.rest();
+                session.yield_to_waiter();
             }
             next = items.next();
             results.push(match &mut session {

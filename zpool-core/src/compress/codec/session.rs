@@ -62,7 +62,7 @@ impl<'c> Session<'c> {
     ///
     /// Call it before anything that may take long, such as a caller's iterator.
     #[inline]
-    pub fn rest(&mut self) {
+    pub fn yield_to_waiter(&mut self) {
         if self.codec.waiters.attention() != 0
             && let Some(pooled) = self.pooled.take()
         {
