@@ -171,8 +171,8 @@ fn give_back_by_moving(source: &MmapSource, answer: i32) {
 /// Frames that cannot be returned are reported as kept, stay usable and charged, and are handed out
 /// before other memory. When their arena is no longer used, they are freed with it.
 #[test]
-fn refused_frames_stay_on_the_books() {
-    if !in_child("refused_frames_stay_on_the_books") {
+fn refused_frames_stay_counted() {
+    if !in_child("refused_frames_stay_counted") {
         return;
     }
     for answer in ANSWERS {

@@ -5,8 +5,8 @@
 
 mod common;
 
+mod accounts;
 mod background;
-mod books;
 mod exchange;
 mod frames;
 mod many_readers;

@@ -229,7 +229,7 @@ fn drop_store_panicking_key_drops_all() {
 /// A key that panics when it is dropped has still been replaced, removed or taken, and is counted
 /// so.
 #[test]
-fn key_drop_panics_keeps_books() {
+fn key_drop_panics_keeps_accounts() {
     type Call = fn(&Store<Fused>);
     let calls: [(&str, Call, usize); 4] = [
         ("store", |store| drop(store.store(Fused(1), value(2))), 200),

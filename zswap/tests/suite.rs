@@ -26,7 +26,7 @@ mod import;
 mod index;
 mod large_that_cannot_fit;
 mod limit;
-mod limit_books;
+mod limit_accounts;
 mod limit_changes;
 mod limit_contexts;
 mod limit_pending;

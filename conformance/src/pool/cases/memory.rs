@@ -102,7 +102,7 @@ pub fn a_page_source_that_panics_leaves_the_pool_whole(maker: &PoolMaker) {
 
 /// A2, T1, M1: frames that the system does not take back stay accounted to the pool and the source.
 /// They are used again, and are released when the system takes frames again.
-pub fn frames_the_system_keeps_stay_on_the_books(maker: &PoolMaker) {
+pub fn frames_the_system_keeps_stay_counted(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let (mut rng, mut live) = (SplitMix::new(0x5_7A45), Vec::new());
     let put = |rng: &mut SplitMix, live: &mut Vec<StoredObject>, count| {

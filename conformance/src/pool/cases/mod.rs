@@ -9,7 +9,7 @@
     reason = "a case fails by panicking, as stated above for all"
 )]
 
-pub mod books;
+pub mod accounts;
 pub mod bulk;
 pub mod calling_out;
 pub mod compaction;

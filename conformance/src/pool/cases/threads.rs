@@ -139,7 +139,7 @@ pub fn one_of_two_racing_frees_wins(maker: &PoolMaker) {
 
 /// S1, A3, V1 (B15: unlocked reads underflowed): figures taken while threads work stay within what
 /// those threads can have done.
-pub fn b15_books_stay_sane_while_threads_work(maker: &PoolMaker) {
+pub fn b15_accounts_stay_sane_while_threads_work(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let most_objects = THREADS as usize * 20;
     // Each object may take a page of its own and be held twice, as a zombie and its successor, and

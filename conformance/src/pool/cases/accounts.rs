@@ -12,12 +12,12 @@ use crate::rng::SplitMix;
 
 /// A1, A2, S1, S3, V1, F2: the equations hold after every insert, free and trim of a workload that
 /// grows and shrinks.
-pub fn the_books_balance_after_every_step(maker: &PoolMaker) {
+pub fn accounts_balance_after_every_step(maker: &PoolMaker) {
     grow_and_shrink(&PoolHarness::over(maker, fresh_source()));
 }
 
 /// A1, A2, S1, V1, F2: the equations hold over a source with frames of 16 KiB.
-pub fn the_books_balance_with_frames_of_16_kib(maker: &PoolMaker) {
+pub fn accounts_balance_with_frames_of_16_kib(maker: &PoolMaker) {
     grow_and_shrink(&PoolHarness::over(maker, source_of_16_kib()));
 }
 
