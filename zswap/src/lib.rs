@@ -143,7 +143,6 @@ mod moving;
 mod inspect;
 
 pub use batches::batch_results::{BatchResults, BatchResultsIntoIter};
-pub use batches::export::EncodedBlock;
 pub use build_error::BuildError;
 pub use builder::{DEFAULT_ACCEPT_PERCENT, StoreBuilder};
 pub use hasher::{SequentialHasher, SequentialKeys};
@@ -152,6 +151,7 @@ pub use stats::StoreStats;
 pub use store::Store;
 pub use store::settings::{DEFAULT_BLOCK_SIZE, DEFAULT_MAX_VALUE_LEN};
 pub use value::MAX_BLOCK_SIZE;
+pub use value::encoded_block::EncodedBlock;
 pub use value::error::Error;
 pub use zpool_core::CompactionBudget;
 pub use zpool_core::spec::{Component, PoolSpec, SpecError};

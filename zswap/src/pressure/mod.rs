@@ -2,4 +2,5 @@
 
 pub(crate) mod evict;
 pub(crate) mod release;
+mod steps;
 pub(crate) mod writeback;
