@@ -11,11 +11,11 @@
 //! ```
 //!
 //! A shard's lock is held for a look-up, a pin or an exchange of entries. Under it run the key's
-//! `Eq`; its `Hash` when a part of the table is rebuilt; its `Clone` when keys are listed; the
-//! closures of conditional operations and the eviction advice, which see stored keys; and the
-//! allocator's `read` and `exchange`, which never block. No other caller-supplied code runs under
-//! it. The frames of a rebuilt part come from a source of the index's own. Removed items are freed
-//! after the lock.
+//! `Eq`; its `Hash` when a part of the table is rebuilt; its `Clone` when keys are listed or shown
+//! to a listener; the closures of conditional operations and the eviction advice, which see stored
+//! keys; and the allocator's `read` and `exchange`, which never block. No other caller-supplied
+//! code runs under it. The frames of a rebuilt part come from a source of the index's own. Removed
+//! items are freed after the lock.
 
 pub(crate) mod clock;
 pub(crate) mod equivalent;

@@ -8,8 +8,9 @@
 //! ```
 //!
 //! All of it happens in the call that stores, and with no lock held: an entry is taken out of its
-//! shard, then freed, then the listener is called. What the allocators release by themselves
-//! meanwhile (zsmalloc's compaction, on the executor) brings the store below its threshold again.
+//! shard, then freed, then the listener is called. A listener that decides is called before that:
+//! see [`candidates`](super::candidates). What the allocators release by themselves meanwhile
+//! (zsmalloc's compaction, on the executor) brings the store below its threshold again.
 
 use std::hash::{BuildHasher, Hash};
 
@@ -21,6 +22,7 @@ use crate::index::shard::Item;
 use crate::limit::Admission;
 use crate::limit::eviction_scope::EvictionScope;
 use crate::pressure::release::{IdleContexts, PoolScope};
+use crate::pressure::steps::ReliefStep;
 use crate::store::Store;
 use crate::value::Value;
 use crate::value::error::Error;
@@ -148,7 +150,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let Some(_scope) = EvictionScope::enter(self.eviction()) else {
             return self
                 .over_limit(pool)?
-                .map_or(Ok(()), |(held, limit)| Err(self.full_error(held, limit)));
+                .map_or(Ok(()), |(held, limit)| Err(self.full_error(held, limit, 0)));
         };
         might_block("evicting");
         let Some(max) = self.limit().bytes() else { return Ok(()) };
@@ -159,7 +161,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
         loop {
             let before = self.measure_held()?;
-            let freed = self.relieve_step(step);
+            let ReliefStep { freed, kept } = self.relieve_step(step);
             // Retired pools that have become empty.
             self.manager().destroy_pending();
             if freed > 0 && in_steps() {
@@ -186,7 +188,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                 {
                     return Ok(());
                 }
-                Some((held, limit)) if freed == 0 => return Err(self.full_error(held, limit)),
+                Some((held, limit)) if freed == 0 => {
+                    return Err(self.full_error(held, limit, kept));
+                }
                 Some(_) => {}
             }
         }
@@ -293,8 +297,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     ///
     /// # Errors
     ///
-    /// [`Error::Full`] when what cannot be evicted (contexts in use, the shards of the index)
-    /// is over the limit by itself. The new limit holds in any case.
+    /// [`Error::Full`] when what cannot be evicted (contexts in use, the shards of the index, what
+    /// a [listener](crate::StoreBuilder::on_evict_with) keeps) is over the limit by itself. The new
+    /// limit holds in any case.
     pub fn set_limit(&self, bytes: Option<usize>) -> Result<(), Error> {
         self.limit().set(bytes);
         self.manager().set_max_context_bytes(self.limit().max_context_bytes());

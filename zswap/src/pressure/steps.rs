@@ -6,6 +6,7 @@ use zpool_core::internal::catch;
 use zpool_manager::PoolRef;
 
 use crate::index::shard::Item;
+use crate::pressure::candidates::Consultation;
 use crate::pressure::writeback::{PATIENCE, Writeback};
 use crate::stats::thrash::Departure;
 use crate::store::Store;
@@ -15,6 +16,18 @@ const MEASURED: usize = 16;
 
 /// The most pools that a step of eviction trims, of those that its entries were in.
 const TRIMMED: usize = 8;
+
+/// A store that pays its eviction debt forgives it when a listener has kept so many entries.
+const KEPT_FOR_DEBT: usize = 32;
+
+/// Result of a step that makes room.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ReliefStep {
+    /// Cost of the blocks that have left memory.
+    pub(super) freed: usize,
+    /// Entries that a listener kept.
+    pub(super) kept: usize,
+}
 
 /// Adds a pool to those to be trimmed, if it is not among them and there is room.
 fn note_pool(pools: &mut [Option<PoolRef>; TRIMMED], pool: &PoolRef) {
@@ -32,24 +45,24 @@ fn note_pool(pools: &mut [Option<PoolRef>; TRIMMED], pool: &PoolRef) {
 
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Writes a segment of cold blocks to the tier, or evicts blocks that cost `step` bytes.
-    /// Returns the cost of those blocks, 0 if there were none.
-    pub(super) fn relieve_step(&self, step: usize) -> usize {
+    pub(super) fn relieve_step(&self, step: usize) -> ReliefStep {
         match self.write_segment(PATIENCE) {
-            Writeback::Freed(freed) => freed,
+            Writeback::Freed(freed) => ReliefStep { freed, kept: 0 },
             _ if self.eviction().evicts() => self.evict_step(step),
-            _ => 0,
+            _ => ReliefStep { freed: 0, kept: 0 },
         }
     }
 
     /// Evicts entries that cost `step` bytes together, or fewer if the store already holds that
     /// much less: what an entry really frees depends on its neighbours. Trims the pools that the
-    /// entries were in. Returns the cost of the entries, 0 if there were none.
-    fn evict_step(&self, step: usize) -> usize {
+    /// entries were in.
+    fn evict_step(&self, step: usize) -> ReliefStep {
         let enough = self.measure_held().map_or(0, |held| held.saturating_sub(step));
         let mut trimmed = [const { None }; TRIMMED];
         let (mut freed, mut evicted) = (0, 0usize);
+        let mut consultation = Consultation::thorough();
         while freed < step
-            && let Some((key, stored)) = self.take_coldest()
+            && let Some((key, stored)) = self.take_coldest(&mut consultation)
         {
             if let Some(pool) = stored.pool() {
                 note_pool(&mut trimmed, pool);
@@ -66,12 +79,15 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         for pool in trimmed.into_iter().flatten() {
             catch(|| pool.zpool().trim());
         }
-        freed
+        ReliefStep { freed: freed + consultation.gone, kept: consultation.kept }
     }
 
-    /// Takes the coldest entry out of the index.
-    fn take_coldest(&self) -> Option<Item<K>> {
+    /// Takes the coldest entry out of the index, or the coldest one that a listener lets go.
+    fn take_coldest(&self, consultation: &mut Consultation) -> Option<Item<K>> {
         let eviction = self.eviction();
+        if let Some(listener) = &eviction.deciding {
+            return self.take_consenting(listener, consultation);
+        }
         self.index().take_coldest(eviction.keep_compressible, |key| eviction.advise(key))
     }
 
@@ -87,7 +103,10 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// Evicts the coldest entry. Returns its cost, or `None` if there is no entry.
     fn evict_one(&self) -> Option<usize> {
-        let (key, stored) = self.take_coldest()?;
+        let mut consultation = Consultation::up_to(KEPT_FOR_DEBT);
+        let Some((key, stored)) = self.take_coldest(&mut consultation) else {
+            return (consultation.gone > 0).then_some(consultation.gone);
+        };
         let cost = self.cost(&stored);
         self.notify_listener((key, stored));
         Some(cost)

@@ -7,6 +7,7 @@ pub(crate) mod checksum;
 pub(crate) mod deferred_panic;
 pub(crate) mod encoded_block;
 pub(crate) mod error;
+pub(crate) mod eviction_candidate;
 pub(crate) mod incompressible;
 pub(crate) mod meta;
 pub(crate) mod pooled_object;
