@@ -200,6 +200,8 @@ impl<K: Clone, S> StoreBuilder<K, S> {
     /// program that also writes or deletes there itself has to put those in order with the
     /// listener's own.
     ///
+    /// A listener that has a clone of the store keeps it alive for ever.
+    ///
     /// A value that was replaced, or moved to another pool, while it was shown is shown again when
     /// the clock's hand next finds it cold. A same-filled value that was replaced by an equal one
     /// counts as unchanged.
