@@ -81,6 +81,40 @@ BUGS = {
         "    is_idle || pool.is_for_cold()\n",
         "    is_idle || pool.age() >= std::time::Duration::ZERO\n",
     )]),
+    "evict-without-identity": ("zswap", ["eviction_decisions"], [(
+        "zswap/src/index/shard/candidate.rs",
+        "let Some(at) = self.bucket_of_seen(hash, key, seen) else {",
+        "let _ = seen;\n        let Some(at) = self.bucket_of(hash, key) else {",
+    )]),
+    "unpinned-before-evict": ("zswap", ["eviction_decisions"], [
+        (
+            "zswap/src/pressure/candidates.rs",
+            ".show_candidate(&value, |candidate| ",
+            ".show_candidate(&mut value, |candidate| ",
+        ),
+        (
+            "zswap/src/pressure/candidates.rs",
+            "        value: &CandidateValue<'_>,\n",
+            "        value: &mut CandidateValue<'_>,\n",
+        ),
+        (
+            "zswap/src/pressure/candidates.rs",
+            "let (block, codec) = self.encoded(pool, object, *meta)?;",
+            "let copy = object.to_vec();\n"
+            "                self.unpin(object);\n"
+            "                let (block, codec) = self.encoded(pool, &copy, *meta)?;",
+        ),
+    ]),
+    "key-shown-twice": ("zswap", ["eviction_decisions"], [(
+        "zswap/src/limit/decision.rs",
+        "if hashes.contains(&hash) || ",
+        "if ",
+    )]),
+    "kept-without-heat": ("zswap", ["eviction_decisions"], [(
+        "zswap/src/index/shard/candidate.rs",
+        "state_mut().set_heat(EntryState::MAX_HEAT);",
+        "state_mut().set_heat(EntryState::MAX_HEAT - 3);",
+    )]),
     "limit-ignored": ("zswap", ["drain"], [(
         "zswap/src/moving/room.rs",
         "held.saturating_add(wanted) <= max)",

@@ -125,7 +125,8 @@ impl<K, S, M> CacheBuilder<K, S, M> {
     /// Changes other settings of the store below: back ends, executor, checksums and so on.
     ///
     /// What the cache sets itself, `build` sets last: the limit and its policy, `on_evict` and
-    /// `eviction_advice`.
+    /// `eviction_advice`. A listener set by [`StoreBuilder::on_evict_with`] is not shown entries
+    /// that are pinned or have expired.
     pub fn configure_store(
         self,
         configure: impl FnOnce(StoreBuilder<Stamped<K, M>, S>) -> StoreBuilder<Stamped<K, M>, S>,

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use zpool_testing::random::TestRng;
+use zswap::EvictionDecision;
 use zswap_cache::{Cache, CacheBuilder, CacheError, EntryOptions, RemovalCause};
 
 type Seen = Arc<Mutex<Vec<(u64, usize, RemovalCause)>>>;
@@ -52,6 +53,28 @@ fn each_removal_has_its_cause() {
     assert_eq!(*seen.lock().unwrap(), expected);
     let stats = cache.stats();
     assert_eq!((stats.replaced, stats.invalidated, stats.cleared), (1, 5, 1));
+}
+
+/// A listener of the store below may keep entries. Only those that it lets go are reported.
+#[test]
+fn deciding_listener_below_keeps_entries() {
+    let (builder, seen) = recording();
+    let kept = |key: u64| key.is_multiple_of(100);
+    let cache = builder
+        .limit_bytes(2 << 20)
+        .configure_store(|store| {
+            store.on_evict_with(move |key, value| match kept(*key.key()) || value.len() != 4096 {
+                true => EvictionDecision::Keep,
+                false => EvictionDecision::Evict,
+            })
+        })
+        .build()
+        .unwrap();
+    (0..2_000).for_each(|key| cache.insert(key, noise(key)).unwrap());
+    let seen = seen.lock().unwrap();
+    assert!(seen.len() > 1_000 && seen.len() as u64 == cache.stats().evicted);
+    assert!(seen.iter().all(|(key, _, cause)| !kept(*key) && *cause == RemovalCause::Evicted));
+    assert!((0..2_000).step_by(100).all(|key| cache.get(&key).unwrap() == Some(noise(key))));
 }
 
 /// Each value that is inserted is there, or was reported as gone, once: under eviction from several

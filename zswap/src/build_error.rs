@@ -64,6 +64,9 @@ pub enum BuildError {
     NoTier,
     /// The tier was set before the hasher, for whose type its job does not work.
     TierBeforeHasher,
+    /// A tier and a listener that decides what is evicted are set, and segments of a tier are
+    /// dropped as a whole.
+    TierWithListener,
     /// This policy of a full tier does not go with what the store does at its limit.
     TierPolicy(TierPolicy),
     /// The backing store has too few segments, or too many.
@@ -173,6 +176,10 @@ impl BuildError {
             BuildError::TierBeforeHasher => f.write_str(
                 "the tier was set before the hasher, for whose type its job does not work: call \
                  `hasher` first",
+            ),
+            BuildError::TierWithListener => f.write_str(
+                "`on_evict_with` with a `tier`, whose segments are dropped as a whole, without a \
+                 question: leave one of them out, or use `on_evict`",
             ),
             BuildError::TierPolicy(policy) => write!(
                 f,

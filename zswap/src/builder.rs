@@ -107,6 +107,7 @@ impl<K> StoreBuilder<K, RandomState> {
                 at_limit: AtLimit::Refuse,
                 keep_compressible: false,
                 listener: None,
+                deciding: None,
                 advisor: None,
             },
             max_value_len: None,
@@ -249,7 +250,7 @@ impl<K, S> StoreBuilder<K, S> {
             return Err(BuildError::DumpsOfOwnSource);
         }
         self.moves.check()?;
-        let Eviction { keep_compressible, listener, advisor, .. } = &self.eviction;
+        let Eviction { keep_compressible, listener, deciding, advisor, .. } = &self.eviction;
         let evicts = self.eviction.evicts();
         let limited = self.limit_bytes.is_some();
         self.tier.check(limited, evicts)?;
@@ -262,12 +263,16 @@ impl<K, S> StoreBuilder<K, S> {
         }
         for (setting, given) in [
             ("on_evict", listener.is_some()),
+            ("on_evict_with", deciding.is_some()),
             ("keep_compressible", *keep_compressible),
             ("eviction_advice", advisor.is_some()),
         ] {
             if given && !evicts {
                 return Err(BuildError::NoEviction { setting });
             }
+        }
+        if deciding.is_some() && self.tier.is_set() {
+            return Err(BuildError::TierWithListener);
         }
         match self.limit_bytes {
             Some(limit) if self.at_limit.is_none() && limit != usize::MAX => {

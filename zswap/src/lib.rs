@@ -74,10 +74,11 @@
 //!
 //! # Keys
 //!
-//! A key needs `Hash` and `Eq`; listing keys also needs `Clone`. Look-ups take any borrowed form of
-//! it, such as `&str` for a `String`. Std's keyed hasher is the default, so keys may come from
-//! untrusted input. For trusted integer keys such as page numbers, use [`SequentialKeys`]: hashing
-//! is almost free, and eight consecutive keys share neighbouring buckets of the index, so a
+//! A key needs `Hash` and `Eq`; listing keys, and lending them to
+//! [`on_evict_with`](StoreBuilder::on_evict_with), also needs `Clone`. Look-ups take any borrowed
+//! form of it, such as `&str` for a `String`. Std's keyed hasher is the default, so keys may come
+//! from untrusted input. For trusted integer keys such as page numbers, use [`SequentialKeys`]:
+//! hashing is almost free, and eight consecutive keys share neighbouring buckets of the index, so a
 //! sequential scan misses the cache once for several keys.
 //!
 //! The index takes keys in any order, and any number of keys of one hash. Those are compared one by
@@ -105,10 +106,10 @@
 //!
 //! [`docs`] is the guide, in chapters. [`Store`] and [`StoreBuilder`] are the reference, and
 //! [`manager::PoolManager`] for the pools. The examples are `slow_file`, `json_cache`,
-//! `tokio_server`, `tier_tokio` and `metrics_export`. In the source, `ops/store.rs` and
-//! `ops/load.rs` are the two ways through the store; `index/table/` and `index/clock.rs` show what
-//! an entry costs and when it is evicted; `moving/relocate.rs` is the way of an entry from one pool
-//! to another, and `pressure/writeback/` that to the tier.
+//! `dirty_pages`, `tokio_server`, `tier_tokio` and `metrics_export`. In the source, `ops/store.rs`
+//! and `ops/load.rs` are the two ways through the store; `index/table/` and `index/clock.rs` show
+//! what an entry costs and when it is evicted; `moving/relocate.rs` is the way of an entry from one
+//! pool to another, and `pressure/writeback/` that to the tier.
 //! `ops/conditional.rs` has the operations that look at stored keys, on which the crate zswap-cache
 //! rests: a cache with expiry, single flight and versions. The folders are layers, lowest first:
 //! `value`, `stats`, `backing`, `index`, `limit`, `store`, `pressure`, `ops`, `moving`, `batches`.
@@ -143,16 +144,18 @@ mod moving;
 mod inspect;
 
 pub use batches::batch_results::{BatchResults, BatchResultsIntoIter};
-pub use batches::export::EncodedBlock;
 pub use build_error::BuildError;
 pub use builder::{DEFAULT_ACCEPT_PERCENT, StoreBuilder};
 pub use hasher::{SequentialHasher, SequentialKeys};
+pub use limit::decision::EvictionDecision;
 pub use limit::policy::AtLimit;
 pub use stats::StoreStats;
 pub use store::Store;
 pub use store::settings::{DEFAULT_BLOCK_SIZE, DEFAULT_MAX_VALUE_LEN};
 pub use value::MAX_BLOCK_SIZE;
+pub use value::encoded_block::EncodedBlock;
 pub use value::error::Error;
+pub use value::eviction_candidate::EvictionCandidate;
 pub use zpool_core::CompactionBudget;
 pub use zpool_core::spec::{Component, PoolSpec, SpecError};
 pub use zpool_manager::{SwitchError, Switched};

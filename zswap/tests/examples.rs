@@ -13,6 +13,9 @@ mod column_cache;
 #[path = "../examples/dictionary.rs"]
 #[allow(dead_code, unreachable_pub, reason = "an example, run here as it is")]
 mod dictionary;
+#[path = "../examples/dirty_pages.rs"]
+#[allow(dead_code, unreachable_pub, reason = "an example, run here as it is")]
+mod dirty_pages;
 #[path = "../examples/json_cache.rs"]
 #[allow(dead_code, unreachable_pub, reason = "an example, run here as it is")]
 mod json_cache;
@@ -58,6 +61,11 @@ fn a_cache_of_columns_for_queries() {
 #[test]
 fn a_block_cache_in_front_of_a_slow_file() {
     slow_file::main().unwrap();
+}
+
+#[test]
+fn a_buffer_pool_with_dirty_pages() {
+    dirty_pages::main().unwrap();
 }
 
 #[test]

@@ -115,7 +115,7 @@ fn full_names_threshold() {
         .unwrap();
     let stored = fill(&store, |key| block(key, 1000, Look::Noise));
     let error = store.store(stored, block(1, 1000, Look::Noise)).unwrap_err();
-    let Error::Full { held, limit, threshold } = error else { panic!("{error}") };
+    let Error::Full { held, limit, threshold, kept: 0 } = error else { panic!("{error}") };
     assert!(
         held >= threshold && limit == MIB && threshold == MIB * 70 / 100 + 1,
         "{held}, {limit}, {threshold}"

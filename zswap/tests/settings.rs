@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use crate::common::builder;
 use zpool_conformance::ReferenceDriver;
+use zpool_testing::backing::MemoryBacking;
 use zswap::manager::RegistryError;
 use zswap::plugin::zpool_core::page::MmapSource;
-use zswap::plugin::{CreateError, Params, PoolConfig, ZPool, ZPoolDriver};
-use zswap::{AtLimit, BuildError, Store, StoreBuilder};
+use zswap::plugin::{BackingProperties, CreateError, Params, PoolConfig, ZPool, ZPoolDriver};
+use zswap::{AtLimit, BuildError, EvictionDecision, Store, StoreBuilder};
 
 /// Returns the error of `build`, after checking that it is one line that contains all of `words`.
 fn refused(builder: StoreBuilder<u64>, words: &[&str]) -> BuildError {
@@ -56,13 +57,30 @@ fn build_listener_without_eviction_is_refused() {
             let error = refused(builder.on_evict(|_, _| ()), &["`on_evict`", "AtLimit::Evict"]);
             assert!(matches!(error, BuildError::NoEviction { setting: "on_evict" }));
         }
+        let decides = builder().on_evict_with(|_, _| EvictionDecision::Evict);
+        let error = refused(decides, &["`on_evict_with`", "AtLimit::Evict"]);
+        assert!(matches!(error, BuildError::NoEviction { setting: "on_evict_with" }));
         let error =
             refused(builder().keep_compressible(true), &["`keep_compressible`", "AtLimit::Evict"]);
         assert!(matches!(error, BuildError::NoEviction { setting: "keep_compressible" }));
         builder().at_limit(AtLimit::Refuse).keep_compressible(false).build().unwrap();
     }
     let all = builder().limit_bytes(1 << 20).at_limit(AtLimit::Evict).on_evict(|_, _| ());
+    let all = all.on_evict_with(|_, _| EvictionDecision::Evict);
     all.keep_compressible(true).accept_percent(100).build().unwrap();
+}
+
+/// Segments of a tier are dropped as a whole, so no listener can keep one of their blocks.
+#[test]
+fn build_deciding_listener_with_tier_is_refused() {
+    let properties = BackingProperties::new(64 << 10, 4).unwrap();
+    let builder = builder()
+        .limit_bytes(1 << 20)
+        .at_limit(AtLimit::Evict)
+        .on_evict_with(|_, _| EvictionDecision::Evict)
+        .tier(Arc::new(MemoryBacking::new(properties)));
+    let error = refused(builder, &["`on_evict_with`", "`tier`"]);
+    assert!(matches!(error, BuildError::TierWithListener));
 }
 
 /// A limit that an empty store already exceeds would make the store full for ever.

@@ -18,6 +18,8 @@ mod drain_races;
 mod drain_threads;
 mod empty;
 mod eviction;
+mod eviction_decisions;
+mod eviction_decisions_threads;
 mod exchange;
 mod export;
 mod faults;

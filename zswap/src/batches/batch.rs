@@ -329,6 +329,7 @@ mod tests {
                 at_limit: AtLimit::Refuse,
                 keep_compressible: false,
                 listener: None,
+                deciding: None,
                 advisor: None,
             },
             wipe_on_free: false,

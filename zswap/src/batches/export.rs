@@ -3,44 +3,12 @@
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
 
-use zpool_core::spec::Component;
-
 use crate::ops::pinned::PinnedValue;
 use crate::store::Store;
 use crate::value::access::Access;
 use crate::value::backoff::Backoff;
+use crate::value::encoded_block::EncodedBlock;
 use crate::value::error::Error;
-use crate::value::pooled_object::call_compressor;
-
-/// A block in its encoded form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum EncodedBlock<'a> {
-    /// A block that repeats eight bytes; the last repetition may be cut off. An empty block has
-    /// length 0.
-    SameFilled {
-        /// The eight bytes.
-        word: [u8; 8],
-        /// Length of the block in bytes.
-        len: usize,
-    },
-    /// An incompressible block, as it was stored.
-    Raw {
-        /// The block.
-        bytes: &'a [u8],
-    },
-    /// A compressed block: an LZ4 block, an LZO1X stream, or a zstd frame without its magic number.
-    /// The codec's crate documents the format.
-    Compressed {
-        /// Identity of the codec. Parameters with default values are left out, and a dictionary is
-        /// named by its hash.
-        codec: &'a Component,
-        /// The compressed bytes.
-        bytes: &'a [u8],
-        /// Length of the block in bytes.
-        len: usize,
-    },
-}
 
 /// # Export
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
@@ -108,12 +76,7 @@ impl<K, S> Store<K, S> {
             }
             PinnedValue::Pooled { pool, object, meta } => {
                 self.check_object(object, *meta)?;
-                if meta.raw {
-                    visit(EncodedBlock::Raw { bytes: object });
-                } else {
-                    let codec = call_compressor(|| pool.codec().compressor().identity())?;
-                    visit(EncodedBlock::Compressed { codec, bytes: object, len: meta.block_len });
-                }
+                visit(EncodedBlock::of_object(pool, object, *meta)?.0);
                 Ok(())
             }
             PinnedValue::Backed(record) => {

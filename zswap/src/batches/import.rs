@@ -14,29 +14,14 @@ use zpool_core::might_block;
 use zpool_core::spec::Component;
 use zpool_manager::PoolRef;
 
-use crate::batches::export::EncodedBlock;
 use crate::ops::encode::Placement;
 use crate::store::Store;
 use crate::value::checksum::checksum;
+use crate::value::encoded_block::EncodedBlock;
 use crate::value::error::Error;
 use crate::value::meta::ObjectMeta;
 use crate::value::pooled_object::{PooledObject, call_compressor, insert};
 use crate::value::{LargeValue, PooledBlock, Value};
-
-impl EncodedBlock<'_> {
-    /// Returns the length of the decoded block in bytes.
-    ///
-    /// ```
-    /// let raw = zswap::EncodedBlock::Raw { bytes: b"noise" };
-    /// assert_eq!(raw.block_len(), 5);
-    /// ```
-    pub fn block_len(&self) -> usize {
-        match self {
-            EncodedBlock::SameFilled { len, .. } | EncodedBlock::Compressed { len, .. } => *len,
-            EncodedBlock::Raw { bytes } => bytes.len(),
-        }
-    }
-}
 
 /// # Export
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {

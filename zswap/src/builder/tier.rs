@@ -32,6 +32,11 @@ impl<K, S> TierSettings<K, S> {
         TierSettings { backing: self.backing, policy: self.policy, start: None }
     }
 
+    /// Returns whether there is a tier.
+    pub(super) fn is_set(&self) -> bool {
+        self.backing.is_some()
+    }
+
     pub(super) fn check(&self, limited: bool, evicts: bool) -> Result<(), BuildError> {
         if self.backing.is_none() {
             return match self.policy {

@@ -54,6 +54,57 @@
 //! [`keep_compressible`](crate::StoreBuilder::keep_compressible), blocks that compress very well
 //! are spared more often, because evicting them gains little.
 //!
+//! # A place of your own for what is evicted
+//!
+//! [`on_evict`](crate::StoreBuilder::on_evict) tells a key after the value is gone.
+//! [`on_evict_with`](crate::StoreBuilder::on_evict_with) shows the value before it is freed. The
+//! listener saves it and lets it go, or keeps it, for example because it could not be saved:
+//!
+//! ```text
+//!   cold? ─► the listener: save ─► Evict ─► still the same? ─► free it
+//!                            └ failed ─► Keep: stays, and is passed for three turns of the hand
+//! ```
+//!
+//! - Until the listener has returned, look-ups find the value in the store. Afterwards, a miss
+//!   finds what was saved.
+//! - If the value was replaced meanwhile, the newer one stays. The listener is shown the values of
+//!   one key in their order, never two at once, so what it saved last is the newest.
+//! - If everything is kept, the store is full: [`Error::Full`](crate::Error::Full) has the number.
+//!
+//! The listener may decode the value, copy its encoded form, or lend that to another store:
+//!
+//! ```
+//! # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
+//! # let page = |n: u64| (n * 600..n * 600 + 600).map(|n| n.to_string()).collect::<String>();
+//! use zswap::{AtLimit, EvictionDecision, Store};
+//!
+//! let second = Store::<u64>::builder().build()?;
+//! let below = second.clone();
+//! let first = Store::<u64>::builder()
+//!     .limit_bytes(1 << 20)
+//!     .at_limit(AtLimit::Evict)
+//!     // Compressed once: `import` takes the bytes as they are.
+//!     .on_evict_with(move |&key, value| match below.import(key, value.blocks()) {
+//!         Ok(()) => EvictionDecision::Evict,
+//!         Err(_) => EvictionDecision::Keep,
+//!     })
+//!     .build()?;
+//! for key in 0..1000 {
+//!     first.store(key, page(key))?;
+//! }
+//! for key in 0..1000 {
+//!     let found = first.load_vec(&key)?.or(second.load_vec(&key)?);
+//!     assert_eq!(found, Some(page(key).into_bytes()));
+//! }
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The example `dirty_pages` is a buffer pool over a file, whose dirty pages are written back
+//! before they are evicted.
+//!
+//! # When a store accepts blocks again
+//!
 //! A store that refuses accepts blocks again once it holds less than
 //! [`accept_percent`](crate::StoreBuilder::accept_percent) of its limit. Without that distance it
 //! would accept and refuse by turns, and search for memory each time.

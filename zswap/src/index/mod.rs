@@ -11,11 +11,11 @@
 //! ```
 //!
 //! A shard's lock is held for a look-up, a pin or an exchange of entries. Under it run the key's
-//! `Eq`; its `Hash` when a part of the table is rebuilt; its `Clone` when keys are listed; the
-//! closures of conditional operations and the eviction advice, which see stored keys; and the
-//! allocator's `read` and `exchange`, which never block. No other caller-supplied code runs under
-//! it. The frames of a rebuilt part come from a source of the index's own. Removed items are freed
-//! after the lock.
+//! `Eq`; its `Hash` when a part of the table is rebuilt; its `Clone` when keys are listed or shown
+//! to a listener; the closures of conditional operations and the eviction advice, which see stored
+//! keys; and the allocator's `read` and `exchange`, which never block. No other caller-supplied
+//! code runs under it. The frames of a rebuilt part come from a source of the index's own. Removed
+//! items are freed after the lock.
 
 pub(crate) mod clock;
 pub(crate) mod equivalent;
@@ -302,31 +302,40 @@ impl<K> Index<K> {
         let mut empty = 0;
         // The first shard twice: the hand may have been in its middle.
         while empty <= self.shards() {
-            // Relaxed, here and below: only this function reads the hand. Two threads that find it
-            // in the same shard look there one after the other.
-            let at = self.hand.load(Ordering::Relaxed);
-            let coldest = self.edit_shard(at % self.shards(), |shard| {
-                let coldest = shard.take_coldest(keep_compressible, spare_backed, &advise);
-                shard.stats.evicted += u64::from(matches!(coldest, Coldest::Taken(_)));
-                coldest
-            });
-            let on = || {
-                self.hand
-                    .compare_exchange(at, at.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed)
-                    .is_ok()
-            };
+            let (coldest, moved) = self
+                .step_hand(|shard| shard.take_coldest(keep_compressible, spare_backed, &advise));
             match coldest {
                 Coldest::Taken(item) => return Some(item),
-                Coldest::Warm => empty = 0,
+                Coldest::Warm | Coldest::End => empty = 0,
                 Coldest::Pinned => {}
-                Coldest::End => {
-                    empty = 0;
-                    on();
-                }
-                Coldest::Empty => empty += usize::from(on()),
+                Coldest::Empty => empty += usize::from(moved),
             }
         }
         None
+    }
+
+    /// Moves the clock's hand on by a `step` in the shard that it is in, and at the end of that to
+    /// the next shard. Returns the result of the step, and whether this call moved the hand to
+    /// another shard. Counts an item that was taken out as evicted.
+    pub(crate) fn step_hand(
+        &self,
+        step: impl FnOnce(&mut Shard<K>) -> Coldest<K>,
+    ) -> (Coldest<K>, bool) {
+        // Relaxed, here and below: only this function reads the hand. Two threads that find it in
+        // the same shard look there one after the other.
+        let at = self.hand.load(Ordering::Relaxed);
+        let coldest = self.edit_shard(at % self.shards(), |shard| {
+            let coldest = step(shard);
+            shard.stats.evicted += u64::from(matches!(coldest, Coldest::Taken(_)));
+            coldest
+        });
+        let moved = matches!(coldest, Coldest::End | Coldest::Empty)
+            // Another thread may have moved it.
+            && self
+                .hand
+                .compare_exchange(at, at.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        (coldest, moved)
     }
 
     /// Puts an item back that was taken out for a moment: see [`Shard::put_back`].

@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 
-use zpool_core::internal::sync::atomic::Ordering;
-
 use super::Index;
 use crate::backing::Tier;
 use crate::index::clock::{Coldest, EvictionAdvice};
@@ -48,26 +46,11 @@ impl<K> Index<K> {
         advise: impl Fn(&K) -> EvictionAdvice,
         on_cold: impl FnMut(&mut Shard<K>, BucketId, EvictionAdvice) -> OnCold,
     ) -> Coldest<K> {
-        // Relaxed, here and below: as in `take_coldest`.
-        let at = self.hand.load(Ordering::Relaxed);
-        let coldest = self.edit_shard(at % self.shards(), |shard| {
-            if !shard.has_blocks_in_memory() {
-                return Coldest::Empty;
-            }
-            let coldest = shard.advance_hand(keep_compressible, advise, on_cold);
-            shard.stats.evicted += u64::from(matches!(coldest, Coldest::Taken(_)));
-            coldest
-        });
-        if matches!(coldest, Coldest::End | Coldest::Empty) {
-            // Another thread may have moved it.
-            let _ = self.hand.compare_exchange(
-                at,
-                at.wrapping_add(1),
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            );
-        }
-        coldest
+        self.step_hand(|shard| match shard.has_blocks_in_memory() {
+            true => shard.advance_hand(keep_compressible, advise, on_cold),
+            false => Coldest::Empty,
+        })
+        .0
     }
 
     /// Exchanges a value for its record: see [`Shard::exchange_for_record`].

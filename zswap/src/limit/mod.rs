@@ -16,6 +16,7 @@
 //! Stores in flight are not counted, so the limit is exceeded by at most what they add.
 
 mod debt;
+pub(crate) mod decision;
 pub(crate) mod eviction_scope;
 pub(crate) mod policy;
 

@@ -5,6 +5,7 @@ use std::fmt;
 use zpool_core::internal::catch;
 
 use crate::index::clock::EvictionAdvice;
+use crate::limit::decision::DecidingListener;
 
 /// Policy of a store at its limit.
 ///
@@ -56,6 +57,8 @@ pub(crate) struct Eviction<K> {
     pub(crate) at_limit: AtLimit,
     pub(crate) keep_compressible: bool,
     pub(crate) listener: Option<Listener<K>>,
+    /// Decides about each entry that is to be evicted.
+    pub(crate) deciding: Option<DecidingListener<K>>,
     pub(crate) advisor: Option<Advisor<K>>,
 }
 
@@ -82,6 +85,7 @@ impl<K> fmt::Debug for Eviction<K> {
             .field("at_limit", &self.at_limit)
             .field("keep_compressible", &self.keep_compressible)
             .field("listener", &self.listener.is_some())
+            .field("deciding", &self.deciding.is_some())
             .field("advisor", &self.advisor.is_some())
             .finish()
     }

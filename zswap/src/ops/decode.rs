@@ -7,7 +7,6 @@ use crate::ops::pinned::PinnedValue;
 use crate::store::Store;
 use crate::value::LargeValue;
 use crate::value::backoff::Backoff;
-use crate::value::checksum::checksum;
 use crate::value::error::Error;
 use crate::value::meta::ObjectMeta;
 use crate::value::same_filled;
@@ -52,9 +51,7 @@ impl<K, S> Store<K, S> {
     /// Checks by length and checksum that `object` is what was stored.
     #[inline]
     pub(crate) fn check_object(&self, object: &[u8], meta: ObjectMeta) -> Result<(), Error> {
-        let same = object.len() == meta.object_len
-            && (!self.encode_options().checksums
-                || checksum(object, meta.block_len) == meta.checksum);
+        let same = meta.matches(object, self.encode_options().checksums);
         if same { Ok(()) } else { Err(Error::Codec(CodecError::Corrupt)) }
     }
 

@@ -204,7 +204,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                 needed += taken(shorter.unwrap_or(part).len());
             }
             if with_overhead(needed) > limit {
-                return Err(self.full_error(with_overhead(needed), limit));
+                return Err(self.full_error(with_overhead(needed), limit, 0));
             }
         }
         Ok(())

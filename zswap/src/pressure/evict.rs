@@ -8,8 +8,9 @@
 //! ```
 //!
 //! All of it happens in the call that stores, and with no lock held: an entry is taken out of its
-//! shard, then freed, then the listener is called. What the allocators release by themselves
-//! meanwhile (zsmalloc's compaction, on the executor) brings the store below its threshold again.
+//! shard, then freed, then the listener is called. A listener that decides is called before that:
+//! see [`candidates`](super::candidates). What the allocators release by themselves meanwhile
+//! (zsmalloc's compaction, on the executor) brings the store below its threshold again.
 
 use std::hash::{BuildHasher, Hash};
 
@@ -21,8 +22,7 @@ use crate::index::shard::Item;
 use crate::limit::Admission;
 use crate::limit::eviction_scope::EvictionScope;
 use crate::pressure::release::{IdleContexts, PoolScope};
-use crate::pressure::writeback::{PATIENCE, Writeback};
-use crate::stats::thrash::Departure;
+use crate::pressure::steps::ReliefStep;
 use crate::store::Store;
 use crate::value::Value;
 use crate::value::error::Error;
@@ -35,26 +35,6 @@ const STEP: std::ops::RangeInclusive<usize> = 64 << 10..=1 << 20;
 /// A step of eviction that released nothing to the system suffices up to this far above the limit:
 /// the next entries reuse the memory of the evicted ones.
 const SLACK: usize = 64 << 10;
-
-/// The number of entries in a step of eviction after which the held bytes are measured.
-const MEASURED: usize = 16;
-
-/// The most pools that a step of eviction trims, of those that its entries were in.
-const TRIMMED: usize = 8;
-
-/// Adds a pool to those to be trimmed, if it is not among them and there is room.
-fn note_pool(pools: &mut [Option<PoolRef>; TRIMMED], pool: &PoolRef) {
-    for slot in pools {
-        match slot {
-            Some(noted) if PoolRef::same(noted, pool) => return,
-            Some(_) => {}
-            None => {
-                *slot = Some(pool.clone());
-                return;
-            }
-        }
-    }
-}
 
 impl<K, S> Store<K, S> {
     /// Returns the bytes to evict per step at a limit of `max` bytes: more than a block adds.
@@ -170,7 +150,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let Some(_scope) = EvictionScope::enter(self.eviction()) else {
             return self
                 .over_limit(pool)?
-                .map_or(Ok(()), |(held, limit)| Err(self.full_error(held, limit)));
+                .map_or(Ok(()), |(held, limit)| Err(self.full_error(held, limit, 0)));
         };
         might_block("evicting");
         let Some(max) = self.limit().bytes() else { return Ok(()) };
@@ -181,7 +161,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
         loop {
             let before = self.measure_held()?;
-            let freed = self.relieve_step(step);
+            let ReliefStep { freed, kept } = self.relieve_step(step);
             // Retired pools that have become empty.
             self.manager().destroy_pending();
             if freed > 0 && in_steps() {
@@ -208,7 +188,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                 {
                     return Ok(());
                 }
-                Some((held, limit)) if freed == 0 => return Err(self.full_error(held, limit)),
+                Some((held, limit)) if freed == 0 => {
+                    return Err(self.full_error(held, limit, kept));
+                }
                 Some(_) => {}
             }
         }
@@ -266,44 +248,6 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             .is_ok_and(|held| held.saturating_add(bytes) <= max)
     }
 
-    /// Writes a segment of cold blocks to the tier, or evicts blocks that cost `step` bytes.
-    /// Returns the cost of those blocks, 0 if there were none.
-    fn relieve_step(&self, step: usize) -> usize {
-        match self.write_segment(PATIENCE) {
-            Writeback::Freed(freed) => freed,
-            _ if self.eviction().evicts() => self.evict_step(step),
-            _ => 0,
-        }
-    }
-
-    /// Evicts entries that cost `step` bytes together, or fewer if the store already holds that
-    /// much less: what an entry really frees depends on its neighbours. Trims the pools that the
-    /// entries were in. Returns the cost of the entries, 0 if there were none.
-    fn evict_step(&self, step: usize) -> usize {
-        let enough = self.measure_held().map_or(0, |held| held.saturating_sub(step));
-        let mut trimmed = [const { None }; TRIMMED];
-        let (mut freed, mut evicted) = (0, 0usize);
-        while freed < step
-            && let Some((key, stored)) = self.take_coldest()
-        {
-            if let Some(pool) = stored.pool() {
-                note_pool(&mut trimmed, pool);
-            }
-            freed += self.cost(&stored);
-            self.notify_listener((key, stored));
-            evicted += 1;
-            if evicted.is_multiple_of(MEASURED)
-                && self.measure_held().is_ok_and(|held| held <= enough)
-            {
-                break;
-            }
-        }
-        for pool in trimmed.into_iter().flatten() {
-            catch(|| pool.zpool().trim());
-        }
-        freed
-    }
-
     /// Charges the eviction debt: a block that costs `added` bytes has replaced one that cost
     /// `replaced`. Above the low watermark, evicts as much as was added, and in the long run no
     /// more, however large the evicted blocks are.
@@ -325,49 +269,6 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                 Some(cost) => owed = self.limit().debt().credit(cost),
                 None => return self.limit().debt().reset(),
             }
-        }
-    }
-
-    /// Takes the coldest entry out of the index.
-    fn take_coldest(&self) -> Option<Item<K>> {
-        let eviction = self.eviction();
-        self.index().take_coldest(eviction.keep_compressible, |key| eviction.advise(key))
-    }
-
-    /// Writes a segment of cold blocks to the tier, or evicts the coldest entry. Returns what they
-    /// cost, or `None` if there are none.
-    fn relieve_one(&self) -> Option<usize> {
-        match self.write_segment(PATIENCE) {
-            Writeback::Freed(freed) => Some(freed),
-            _ if self.eviction().evicts() => self.evict_one(),
-            _ => None,
-        }
-    }
-
-    /// Evicts the coldest entry. Returns its cost, or `None` if there is no entry.
-    fn evict_one(&self) -> Option<usize> {
-        let (key, stored) = self.take_coldest()?;
-        let cost = self.cost(&stored);
-        self.notify_listener((key, stored));
-        Some(cost)
-    }
-
-    /// Frees an evicted item, and then notifies the listener. A panic of the listener is only
-    /// counted.
-    pub(crate) fn notify_listener(&self, (key, stored): Item<K>) {
-        let len = stored.len();
-        self.free(stored);
-        let told = catch(|| {
-            if let Some(meter) = self.index().meter() {
-                meter.note(self.hash(&key), Departure::Evicted);
-            }
-            if let Some(listener) = &self.eviction().listener {
-                listener(&key, len);
-            }
-            drop(key);
-        });
-        if told.is_none() {
-            self.counters().listener_panicked();
         }
     }
 
@@ -396,8 +297,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     ///
     /// # Errors
     ///
-    /// [`Error::Full`] when what cannot be evicted (contexts in use, the shards of the index)
-    /// is over the limit by itself. The new limit holds in any case.
+    /// [`Error::Full`] when what cannot be evicted (contexts in use, the shards of the index, what
+    /// a [listener](crate::StoreBuilder::on_evict_with) keeps) is over the limit by itself. The new
+    /// limit holds in any case.
     pub fn set_limit(&self, bytes: Option<usize>) -> Result<(), Error> {
         self.limit().set(bytes);
         self.manager().set_max_context_bytes(self.limit().max_context_bytes());

@@ -202,7 +202,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             }
         }
         match self.limit().bytes() {
-            Some(max) => Err(self.full_error(held, max)),
+            Some(max) => Err(self.full_error(held, max, 0)),
             None => Ok(()),
         }
     }
@@ -238,10 +238,11 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         if attempt == ReleaseAttempt::Thorough { 0 } else { needed / 4 }
     }
 
-    /// Returns the error of a full store that can release nothing more.
-    pub(crate) fn full_error(&self, held: usize, limit: usize) -> Error {
+    /// Returns the error of a full store that can release nothing more, and in which a listener has
+    /// kept `kept` entries.
+    pub(crate) fn full_error(&self, held: usize, limit: usize, kept: usize) -> Error {
         let threshold =
             if self.relieves_memory() { limit } else { self.limit().low_watermark(limit) };
-        Error::Full { held, limit, threshold }
+        Error::Full { held, limit, threshold, kept }
     }
 }

@@ -78,6 +78,9 @@ pub struct StoreStats {
     pub invalidated: u64,
     /// Removed to make room.
     pub evicted: u64,
+    /// Times that an entry was to be evicted, and the listener of
+    /// [`on_evict_with`](crate::StoreBuilder::on_evict_with) kept it, or it could not be shown.
+    pub evictions_kept: u64,
     /// Moved to another pool, by a [drain](crate::Store::drain).
     pub moved: u64,
     /// Blocks that were not compressed because they look random.
@@ -95,7 +98,7 @@ pub struct StoreStats {
     /// Panics of an allocator when a reader was done with an object. The reader still received its
     /// bytes. Always zero unless an allocator is broken.
     pub unpins_panicked: u64,
-    /// Calls of the eviction listener that panicked.
+    /// Calls of eviction listeners that panicked.
     pub listeners_panicked: u64,
     /// Statistics of the cold pool, if there is one.
     pub cold: Option<ColdStats>,
@@ -175,6 +178,7 @@ pub(crate) struct Counters {
     free_failed: AtomicU64,
     unpins_panicked: AtomicU64,
     listeners_panicked: AtomicU64,
+    evictions_kept: AtomicU64,
     incompressible_skipped: AtomicU64,
 }
 
@@ -222,6 +226,10 @@ impl Counters {
         count(&self.listeners_panicked);
     }
 
+    pub(crate) fn eviction_kept(&self) {
+        count(&self.evictions_kept);
+    }
+
     /// Counts a block that looks random. A counter shared by all threads is fast enough, because
     /// such stores are slow.
     pub(crate) fn incompressible_skipped(&self) {
@@ -243,6 +251,7 @@ impl Counters {
         stats.free_failed = read(&self.free_failed);
         stats.unpins_panicked = read(&self.unpins_panicked);
         stats.listeners_panicked = read(&self.listeners_panicked);
+        stats.evictions_kept = read(&self.evictions_kept);
         stats.incompressible_skipped = read(&self.incompressible_skipped);
     }
 }

@@ -44,6 +44,10 @@ pub enum Error {
         /// [`accept_percent`](crate::StoreBuilder::accept_percent) of the limit, or the limit
         /// itself in a store that evicts.
         threshold: usize,
+        /// Entries that this call could not evict, because the listener of
+        /// [`on_evict_with`](crate::StoreBuilder::on_evict_with) kept them, or they could not be
+        /// shown to it. 0 in a store without one.
+        kept: usize,
     },
     /// `store`: there is no current pool.
     NoPool,
@@ -99,7 +103,13 @@ impl fmt::Display for Error {
                      of your own"
                 )
             }
-            Error::Full { held, limit, threshold } => write!(
+            Error::Full { held, limit, kept, .. } if *kept > 0 => write!(
+                f,
+                "the store is full: it holds {held} bytes of a limit of {limit}, and the listener \
+                 of `on_evict_with` kept all {kept} entries that were to be evicted; let it \
+                 answer `Evict`, remove something, or raise the limit by `set_limit`"
+            ),
+            Error::Full { held, limit, threshold, .. } => write!(
                 f,
                 "the store is full: it holds {held} bytes of a limit of {limit}, and takes blocks \
                  again below {threshold}; remove something, raise it by `set_limit`, or build the \

@@ -1,6 +1,7 @@
 //! A shard of the index, all under one lock: a table of entries, the pools that they are in, and
 //! the statistics.
 
+mod candidate;
 mod conditional;
 mod entries;
 mod exchange;
@@ -14,6 +15,7 @@ use zpool_core::internal::TryArc;
 use zpool_core::{Handle, PoolId};
 use zpool_manager::PoolRef;
 
+pub(crate) use self::candidate::Settled;
 pub(crate) use self::conditional::SWEEP;
 pub(crate) use self::exchange::{Inserted, Replaced};
 pub(crate) use self::moving::{Exchanged, Temperature};
