@@ -21,7 +21,7 @@ use zpool_manager::PoolRef;
 
 use crate::index::Index;
 use crate::index::clock::{Coldest, EvictionAdvice};
-use crate::index::shard::{Item, Settled, Shard, ValueRef};
+use crate::index::shard::{CandidateFate, Item, Shard, ValueRef};
 use crate::index::table::BucketId;
 use crate::index::tiered::OnCold;
 use crate::limit::decision::{DecidingListener, EvictionDecision, ShownKey};
@@ -139,10 +139,10 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             if let Some(candidate) = choice.candidate {
                 let cost = Index::<K>::entry_bytes() + candidate.value.object_len();
                 match self.consult(listener, candidate) {
-                    Settled::Evicted(item) => return Some(item),
-                    Settled::Kept => consultation.kept += 1,
-                    Settled::Changed => {}
-                    Settled::Gone => {
+                    CandidateFate::Evicted(item) => return Some(item),
+                    CandidateFate::Kept => consultation.kept += 1,
+                    CandidateFate::Changed => {}
+                    CandidateFate::Gone => {
                         consultation.gone += cost;
                         return None;
                     }
@@ -203,14 +203,14 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         &self,
         listener: &DecidingListener<K>,
         candidate: ChosenCandidate<'_, K>,
-    ) -> Settled<K> {
+    ) -> CandidateFate<K> {
         let ChosenCandidate { key, hash, seen, mut value, shown } = candidate;
         // What cannot be shown is kept.
         let decision = self
             .show_candidate(&value, |candidate| (listener.decide)(&key, candidate))
             .unwrap_or(EvictionDecision::Keep);
         let evicts = decision == EvictionDecision::Evict;
-        let settled =
+        let fate =
             self.index().edit(hash, |shard, hash| shard.settle_candidate(hash, &key, seen, evicts));
         // Before the object is freed: an allocator may wait for readers (B20).
         if let CandidateValue::Pooled { object, .. } = &mut value {
@@ -218,13 +218,13 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
         drop(value);
         drop(shown);
-        if matches!(settled, Settled::Kept) {
+        if matches!(fate, CandidateFate::Kept) {
             self.counters().eviction_kept();
         }
         if catch(|| drop(key)).is_none() {
             self.counters().listener_panicked();
         }
-        settled
+        fate
     }
 
     /// Checks a value and lends it to `decide`. A panic of that is counted, and keeps the value.

@@ -7,7 +7,7 @@ use crate::value::ValueId;
 
 /// Fate of a candidate. Drop it after the lock is released.
 #[derive(Debug)]
-pub(crate) enum Settled<K> {
+pub(crate) enum CandidateFate<K> {
     /// It is taken out.
     Evicted(Item<K>),
     /// It stays, and is warm.
@@ -36,21 +36,21 @@ impl<K: Eq> Shard<K> {
         key: &K,
         seen: ValueId,
         evicts: bool,
-    ) -> Settled<K> {
+    ) -> CandidateFate<K> {
         let Some(at) = self.bucket_of_seen(hash, key, seen) else {
             let is_gone = self.bucket_of(hash, key).is_none();
-            return if is_gone { Settled::Gone } else { Settled::Changed };
+            return if is_gone { CandidateFate::Gone } else { CandidateFate::Changed };
         };
         if !evicts {
             self.keep_warm(at);
-            return Settled::Kept;
+            return CandidateFate::Kept;
         }
         match self.remove_at(at) {
             Some(item) => {
                 self.stats.evicted += 1;
-                Settled::Evicted(item)
+                CandidateFate::Evicted(item)
             }
-            None => Settled::Gone,
+            None => CandidateFate::Gone,
         }
     }
 }

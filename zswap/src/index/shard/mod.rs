@@ -15,7 +15,7 @@ use zpool_core::internal::TryArc;
 use zpool_core::{Handle, PoolId};
 use zpool_manager::PoolRef;
 
-pub(crate) use self::candidate::Settled;
+pub(crate) use self::candidate::CandidateFate;
 pub(crate) use self::conditional::SWEEP;
 pub(crate) use self::exchange::{Inserted, Replaced};
 pub(crate) use self::moving::{Exchanged, Temperature};
