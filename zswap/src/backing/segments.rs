@@ -115,10 +115,15 @@ impl TierSegments {
         self.slot(number).word.load(Ordering::Relaxed) as u32 as usize * self.unit
     }
 
-    /// Returns the bytes of another segment that the records would take, at most.
-    fn bytes_to_move(&self, number: SegmentNumber) -> usize {
-        let (_, records) = self.written(self.id(number));
-        self.live_bytes(number) + directory_len(records)
+    /// Returns what compacting a segment would take.
+    fn usage(&self, number: SegmentNumber) -> SegmentUse {
+        let (written, records) = self.written(self.id(number));
+        let directory = directory_len(records);
+        SegmentUse {
+            number,
+            bytes_to_move: self.live_bytes(number) + directory,
+            record_bytes: written.saturating_sub(directory) / records.max(1),
+        }
     }
 
     /// Counts one more reference to a record. Returns false if its segment is gone.
@@ -160,13 +165,15 @@ impl TierSegments {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SegmentUse {
     pub(crate) number: SegmentNumber,
-    /// Bytes of a new segment that its records would take.
+    /// Bytes of a new segment that its live records would take, at most.
     pub(crate) bytes_to_move: usize,
+    /// Mean length of its records: about as much of each new segment stays unused.
+    pub(crate) record_bytes: usize,
 }
 
 impl SegmentUse {
     pub(crate) const NONE: SegmentUse =
-        SegmentUse { number: SegmentNumber::new(0), bytes_to_move: 0 };
+        SegmentUse { number: SegmentNumber::new(0), bytes_to_move: 0, record_bytes: 0 };
 }
 
 /// The writer's view: free slots, and those in use in the order of their writes.
@@ -248,12 +255,13 @@ impl SegmentOrder {
     ) -> &'l [SegmentUse] {
         let mut len = 0;
         for &number in &self.used {
-            let bytes_to_move = segments.bytes_to_move(number);
-            let at = into[..len].partition_point(|other| other.bytes_to_move <= bytes_to_move);
+            let usage = segments.usage(number);
+            let at =
+                into[..len].partition_point(|other| other.bytes_to_move <= usage.bytes_to_move);
             len = (len + 1).min(into.len());
             if at < len {
                 into[at..len].rotate_right(1);
-                into[at] = SegmentUse { number, bytes_to_move };
+                into[at] = usage;
             }
         }
         &into[..len]

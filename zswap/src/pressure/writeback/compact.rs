@@ -153,12 +153,14 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 /// Returns how many of `emptiest` are compacted into segments of `whole` bytes: as few as gain one,
 /// and then those that still fit. 0 if all of them together gain none.
 fn count_of_sources(emptiest: &[SegmentUse], whole: usize) -> usize {
-    let (mut bytes, mut segments) = (0, None);
+    let (mut bytes, mut unused, mut segments) = (0, 0, None);
     for (count, source) in emptiest.iter().enumerate() {
         bytes += source.bytes_to_move;
+        unused = source.record_bytes.max(unused);
+        let room = |segments| segments * whole.saturating_sub(unused);
         match segments {
-            None if bytes <= count * whole => segments = Some(count),
-            Some(segments) if bytes > segments * whole => return count,
+            None if bytes <= room(count) => segments = Some(count),
+            Some(segments) if bytes > room(segments) => return count,
             _ => {}
         }
     }
@@ -172,22 +174,25 @@ mod tests {
     /// As few segments are read as make room for one, and no full one is.
     #[test]
     fn sources_gain_a_segment() {
-        for (bytes, expected) in [
-            (&[][..], 0),
-            (&[100], 0),
-            (&[60, 60], 0),
-            (&[40, 60], 2),
-            (&[40, 50, 60, 60], 2),
-            (&[20, 30, 40, 60], 3),
-            (&[60, 70, 70], 3),
-            (&[60, 70, 80, 90], 4),
-            (&[90, 90, 90, 90], 0),
-            (&[0, 100, 100], 1),
+        for (bytes, record_bytes, expected) in [
+            (&[][..], 0, 0),
+            (&[100], 0, 0),
+            (&[60, 60], 0, 0),
+            (&[40, 60], 0, 2),
+            (&[40, 60], 10, 0),
+            (&[40, 50], 10, 2),
+            (&[40, 50, 60, 60], 0, 2),
+            (&[20, 30, 40, 60], 0, 3),
+            (&[60, 70, 70], 0, 3),
+            (&[60, 70, 80, 90], 0, 4),
+            (&[60, 70, 80, 90], 10, 0),
+            (&[90, 90, 90, 90], 0, 0),
+            (&[0, 100, 100], 50, 1),
         ] {
-            let sources =
-                bytes.iter().map(|&bytes_to_move| SegmentUse { bytes_to_move, ..SegmentUse::NONE });
-            let sources: Vec<_> = sources.collect();
-            assert_eq!(count_of_sources(&sources, 100), expected, "{bytes:?}");
+            let usage =
+                |&bytes_to_move| SegmentUse { bytes_to_move, record_bytes, ..SegmentUse::NONE };
+            let sources: Vec<_> = bytes.iter().map(usage).collect();
+            assert_eq!(count_of_sources(&sources, 100), expected, "{bytes:?}, {record_bytes}");
         }
     }
 }
