@@ -143,6 +143,10 @@ mod moving;
 
 mod inspect;
 
+#[cfg(all(feature = "testing", debug_assertions, not(test)))]
+#[doc(hidden)]
+pub mod instances;
+
 pub use batches::batch_results::{BatchResults, BatchResultsIntoIter};
 pub use build_error::BuildError;
 pub use builder::{DEFAULT_ACCEPT_PERCENT, StoreBuilder};
