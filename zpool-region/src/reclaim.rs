@@ -18,7 +18,7 @@ use std::io;
 
 use rustix::io::Errno;
 use zpool_core::internal::sync::atomic::Ordering;
-use zpool_core::internal::sync::thread;
+use zpool_core::internal::sync::{MutexGuard, thread};
 
 use crate::engine::Engine;
 use crate::fault::lost_unit;
@@ -97,7 +97,8 @@ impl Engine {
         let mut fruitless = 0;
         while self.over_limit() > 0 && fruitless < 4 {
             let before = self.over_limit();
-            if self.reclaim(BATCH) == 0 {
+            // Waits for a handler that reclaims: it may have a batch that still counts as resident.
+            if self.reclaim_with(self.reclaimer.lock(), BATCH) == 0 {
                 break;
             }
             fruitless = if self.over_limit() < before { 0 } else { fruitless + 1 };
@@ -110,9 +111,11 @@ impl Engine {
     pub(crate) fn reclaim(&self, want: usize) -> usize {
         let far = self.over_limit() > BATCH * self.unit;
         let reclaimer = self.reclaimer.try_lock();
-        let Some(mut reclaimer) = reclaimer.or_else(|| far.then(|| self.reclaimer.lock())) else {
-            return 0;
-        };
+        let reclaimer = reclaimer.or_else(|| far.then(|| self.reclaimer.lock()));
+        reclaimer.map_or(0, |reclaimer| self.reclaim_with(reclaimer, want))
+    }
+
+    fn reclaim_with(&self, mut reclaimer: MutexGuard<'_, ReclaimBatch>, want: usize) -> usize {
         self.choose_coldest(&mut reclaimer, want);
         let gone = self.put_batch_away(&mut reclaimer);
         self.refresh_store_bytes();
