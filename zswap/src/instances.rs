@@ -25,7 +25,7 @@ pub fn builder(builder: StoreBuilder<u64>, spec: &PoolSpec) -> Result<Store<u64>
 /// Those of the calls.
 pub fn store(store: &Store<u64>, buffer: &mut [u8]) -> Result<usize, Error> {
     store.store(0, &buffer[..])?;
-    store.store(0, buffer.to_vec())?;
+    store.store(0, Vec::from(&buffer[..]))?;
     let mut found = [store.load(&0, buffer)?, store.peek(&0, buffer)?, store.take(&0, buffer)?];
     found[0] = found[0].or(store.load_range(&0, 0, buffer)?);
     let values = [store.load_vec(&0)?, store.peek_vec(&0)?, store.take_vec(&0)?];
