@@ -278,7 +278,7 @@ impl Tier {
     }
 
     /// Returns the parts of a place in `segment` for an object.
-    #[cfg(test)]
+    #[cfg(all(test, not(zpool_loom)))]
     pub(crate) fn place_for_test(
         segment: u32,
         object_len: usize,
