@@ -12,7 +12,6 @@ use zpool_core::internal::sync::{spawn_worker, thread};
 use crate::descriptors;
 use crate::engine::Engine;
 use crate::fault::Served;
-use crate::follow::Follower;
 use crate::uffd::FaultEvent;
 
 /// The handler threads of a region, and the descriptor that stops them.
@@ -100,7 +99,6 @@ fn run(engine: &Engine, stop: &OwnedFd, prepare: fn(&Engine, &OwnedFd)) {
 }
 
 fn serve_until(engine: &Engine, stop: &OwnedFd) {
-    let mut follower = Follower::new();
     loop {
         let mut ready =
             [PollFd::new(&engine.uffd, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
@@ -114,7 +112,6 @@ fn serve_until(engine: &Engine, stop: &OwnedFd) {
         let mut served = 0;
         let read = engine.uffd.read_events(|event| {
             serve_event(engine, event);
-            follower.note(event.thread);
             served += 1;
         });
         if read.is_err() {

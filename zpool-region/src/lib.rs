@@ -120,7 +120,6 @@ mod error;
 #[allow(unsafe_code, reason = "fills pages of units that it owns")]
 mod fault;
 mod fingerprint;
-mod follow;
 #[allow(unsafe_code, reason = "adopts a mapping in a forked child")]
 mod fork;
 mod handler;

@@ -28,7 +28,6 @@ const POISON: Opcode = opcode::read_write::<FillArgs>(GROUP, 0x08);
 /// The version of the interface, in `ApiArgs`.
 const API_VERSION: u64 = 0xAA;
 const FEATURE_SIGBUS: u64 = 1 << 7;
-const FEATURE_THREAD_ID: u64 = 1 << 8;
 const FEATURE_POISON: u64 = 1 << 14;
 const FEATURE_MOVE: u64 = 1 << 16;
 /// Mode of `REGISTER`: report accesses to missing pages.
@@ -119,8 +118,6 @@ pub(crate) struct FaultEvent {
     pub(crate) address: usize,
     /// Whether the access was a write.
     pub(crate) write: bool,
-    /// The id of the thread that waits.
-    pub(crate) thread: u32,
 }
 
 /// The reason why a kernel cannot serve a region.
@@ -155,9 +152,7 @@ impl Userfault {
         // A descriptor can be asked for its features once, so the first one is only a probe.
         let (probe, _) = open_descriptor().map_err(Unsupported::NoUserfaultfd)?;
         let features = agree(&probe, 0).map_err(|e| Unsupported::NoUserfaultfd(e.into()))?;
-        let needed = FEATURE_MOVE
-            | FEATURE_POISON
-            | if by_signal { FEATURE_SIGBUS } else { FEATURE_THREAD_ID };
+        let needed = FEATURE_MOVE | FEATURE_POISON | if by_signal { FEATURE_SIGBUS } else { 0 };
         check_features(features, needed)?;
         let (descriptor, all_faults) = open_descriptor().map_err(Unsupported::NoUserfaultfd)?;
         agree(&descriptor, needed).map_err(|e| Unsupported::NoUserfaultfd(e.into()))?;
@@ -282,11 +277,8 @@ impl Userfault {
         };
         for event in buffer[..bytes].chunks_exact(EVENT_BYTES) {
             if event[0] == EVENT_PAGEFAULT {
-                each(FaultEvent {
-                    address: word(event, 16) as usize,
-                    write: word(event, 8) & FAULT_WRITE != 0,
-                    thread: u32::from_ne_bytes(event[24..28].try_into().expect("four bytes")),
-                });
+                let address = word(event, 16) as usize;
+                each(FaultEvent { address, write: word(event, 8) & FAULT_WRITE != 0 });
             }
         }
         Ok(())
