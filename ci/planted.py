@@ -81,12 +81,12 @@ BUGS = {
         "    is_idle || pool.is_for_cold()\n",
         "    is_idle || pool.age() >= std::time::Duration::ZERO\n",
     )]),
-    "evict-without-identity": ("zswap", ["eviction_decisions"], [(
+    "evict-without-identity": ("zswap", ["eviction_changes"], [(
         "zswap/src/index/shard/candidate.rs",
         "let Some(at) = self.bucket_of_seen(hash, key, seen) else {",
         "let _ = seen;\n        let Some(at) = self.bucket_of(hash, key) else {",
     )]),
-    "unpinned-before-evict": ("zswap", ["eviction_decisions"], [
+    "unpinned-before-evict": ("zswap", ["eviction_changes"], [
         (
             "zswap/src/pressure/candidates.rs",
             ".show_candidate(&value, |candidate| ",
@@ -105,7 +105,7 @@ BUGS = {
             "                let (block, codec) = self.encoded(pool, &copy, *meta)?;",
         ),
     ]),
-    "key-shown-twice": ("zswap", ["eviction_decisions"], [(
+    "key-shown-twice": ("zswap", ["eviction_changes"], [(
         "zswap/src/limit/decision.rs",
         "if hashes.contains(&hash) || ",
         "if ",

@@ -3,28 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::common::{Constant, Look, block, builder, check_books, spec, stamped, unstamp};
+use crate::common::{
+    Constant, Look, block, builder, check_books, cold_builder, spec, stamped, unstamp,
+};
 use zswap::drain::{DrainBudget, DrainEnd, DrainPolicy};
 use zswap::manager::PoolState;
 use zswap::plugin::{Manual, WorkQueue};
 use zswap::stats::ColdStats;
-use zswap::{AtLimit, BuildError, SequentialKeys, Store, StoreBuilder};
+use zswap::{AtLimit, BuildError, SequentialKeys, Store};
 
 /// Blocks of long runs: rle makes them much smaller than lz4 does.
 const LEN: usize = 1200;
 
 fn runs(key: u64, len: usize) -> Vec<u8> {
     stamped(key, 1, len)
-}
-
-/// Returns a builder of stores whose cold pool has the codec that is best for [`runs`]. The clock
-/// turns only by calls.
-fn cold_builder() -> StoreBuilder<u64> {
-    builder()
-        .spec(spec("zsmalloc+lz4"))
-        .cold(spec("zbud+rle"))
-        .executor(Arc::new(Manual::new()))
-        .max_value_len(1 << 16)
 }
 
 /// Turns the clock so many times.

@@ -55,7 +55,7 @@ struct Outcome {
     removed: u64,
 }
 
-const CALLS: [(&str, Call); 8] = [
+const CALLS: [(&str, Call); 10] = [
     ("store_many", |store, what| stored(store, what, |items| items)),
     // Its length is unknown, so the list grows.
     ("store_many, length unknown", |store, what| {
@@ -75,6 +75,8 @@ const CALLS: [(&str, Call); 8] = [
         read(store, what, |key| store.export(&key, |_| ()).map(|it| it.is_some()))
     }),
     ("take_vec", take_vec),
+    ("sample", |store, what| sampled(store, what, |store| store.sample(8))),
+    ("sample_cold", |_, what| sampled(&with_cold_blocks(), what, |store| store.sample_cold(8))),
 ];
 
 type Items<'b> = Box<dyn Iterator<Item = (u64, &'b [u8])> + 'b>;
@@ -156,6 +158,30 @@ fn take_vec(store: &Store<u64>, what: Refusal) -> Outcome {
         }
     }
     Outcome { refused, newer: 0, removed: 0 }
+}
+
+/// Copies blocks: so many, or none if one request is refused.
+fn sampled(
+    store: &Store<u64>,
+    what: Refusal,
+    sample: impl Fn(&Store<u64>) -> Result<Vec<Vec<u8>>, Error>,
+) -> Outcome {
+    let (sample, refused) = refusing_some(what, || sample(store));
+    match sample {
+        Ok(blocks) => assert!(blocks.len() == 8 && blocks.iter().all(|block| !block.is_empty())),
+        Err(error) => assert!(refused && matches!(error, Error::BufferOutOfMemory { .. })),
+    }
+    Outcome { refused, newer: 0, removed: 0 }
+}
+
+/// Builds a store whose blocks the clock has found unused.
+fn with_cold_blocks() -> Store<u64> {
+    let builder = builder().spec(spec("zsmalloc+lz4")).executor(Arc::new(Manual::new()));
+    let store = builder.cold(spec("zsmalloc(chain=4)+lz4")).build().unwrap();
+    (0..40).for_each(|key| store.store(key, block(key, 500, Look::Noise)).unwrap());
+    store.turn_heat_clock();
+    assert_eq!(store.sample_cold(8).unwrap().len(), 8);
+    store
 }
 
 /// Checks contents and accounts after a call.

@@ -4,24 +4,15 @@ use std::sync::Arc;
 
 use crate::common::codec::{CodecScript, OnDecompress};
 use crate::common::pool::PoolScript;
-use crate::common::{Look, block, builder, check_books, scripted, spec, stamped, unstamp};
+use crate::common::{Look, block, check_books, cold_builder, scripted, spec, stamped, unstamp};
 use zswap::plugin::Manual;
-use zswap::{Error, Store, StoreBuilder};
+use zswap::{Error, Store};
 
 const LEN: usize = 1200;
 const KEYS: u64 = 400;
 
 fn runs(key: u64) -> Vec<u8> {
     stamped(key, 1, LEN)
-}
-
-/// Returns a builder of stores whose clock turns only by calls.
-fn cold_builder() -> StoreBuilder<u64> {
-    builder()
-        .spec(spec("zsmalloc+lz4"))
-        .cold(spec("zbud+rle"))
-        .executor(Arc::new(Manual::new()))
-        .max_value_len(1 << 16)
 }
 
 fn filled() -> Store<u64> {

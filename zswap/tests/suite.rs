@@ -18,6 +18,7 @@ mod drain_races;
 mod drain_threads;
 mod empty;
 mod eviction;
+mod eviction_changes;
 mod eviction_decisions;
 mod eviction_decisions_threads;
 mod exchange;

@@ -78,8 +78,8 @@ fn trainable(codec: &Component) -> Option<Trainable> {
     }
 }
 
-/// Trains on blocks that are cold with this share of hot ones. Returns the verdict, and the specs
-/// of the pools that use what was trained if it pays.
+/// Trains on the blocks that are cold with this share of hot ones. Returns the verdict and, if it
+/// pays, the specs of pools that use the result.
 pub(super) fn train(
     specs: &[PoolSpec; 2],
     pages: &Pages,

@@ -37,6 +37,8 @@ struct SegmentSlot {
     /// Bytes that were written, and records among them. Written before an entry refers to them.
     written: AtomicU32,
     records: AtomicU32,
+    /// Bytes of the longest record.
+    longest: AtomicU32,
 }
 
 impl TierSegments {
@@ -50,6 +52,7 @@ impl TierSegments {
             word: AtomicU64::new(u64::from(slot) << 32),
             written: AtomicU32::new(0),
             records: AtomicU32::new(0),
+            longest: AtomicU32::new(0),
         }));
         let unit = TierPlace::unit_of(properties.segment_bytes());
         Some(TierSegments { slots: slots.into_boxed_slice(), slot_bits, unit })
@@ -101,12 +104,14 @@ impl TierSegments {
         (read(&slot.written), read(&slot.records))
     }
 
-    /// Notes what is about to be written to a segment.
-    pub(crate) fn set_written(&self, id: u32, bytes: usize, records: usize) {
+    /// Notes what is about to be written to a segment: its bytes, its records, and the bytes of the
+    /// longest of these.
+    pub(crate) fn set_written(&self, id: u32, bytes: usize, records: usize, longest: usize) {
         let slot = self.slot(self.slot_of(id));
         // Relaxed: as above.
         slot.written.store(bytes as u32, Ordering::Relaxed);
         slot.records.store(records as u32, Ordering::Relaxed);
+        slot.longest.store(longest as u32, Ordering::Relaxed);
     }
 
     /// Returns the bytes of the segment that entries refer to.
@@ -117,12 +122,13 @@ impl TierSegments {
 
     /// Returns what compacting a segment would take.
     fn usage(&self, number: SegmentNumber) -> SegmentUse {
-        let (written, records) = self.written(self.id(number));
-        let directory = directory_len(records);
+        let (_, records) = self.written(self.id(number));
+        // Relaxed: as above.
+        let longest = self.slot(number).longest.load(Ordering::Relaxed) as usize;
         SegmentUse {
             number,
-            bytes_to_move: self.live_bytes(number) + directory,
-            record_bytes: written.saturating_sub(directory) / records.max(1),
+            bytes_to_move: self.live_bytes(number) + directory_len(records),
+            longest: longest + directory_len(1),
         }
     }
 
@@ -167,13 +173,14 @@ pub(crate) struct SegmentUse {
     pub(crate) number: SegmentNumber,
     /// Bytes of a new segment that its live records would take, at most.
     pub(crate) bytes_to_move: usize,
-    /// Mean length of its records: about as much of each new segment stays unused.
-    pub(crate) record_bytes: usize,
+    /// Bytes that the longest of its records would take in an empty segment. A segment is full when
+    /// it has less left.
+    pub(crate) longest: usize,
 }
 
 impl SegmentUse {
     pub(crate) const NONE: SegmentUse =
-        SegmentUse { number: SegmentNumber::new(0), bytes_to_move: 0, record_bytes: 0 };
+        SegmentUse { number: SegmentNumber::new(0), bytes_to_move: 0, longest: 0 };
 }
 
 /// The writer's view: free slots, and those in use in the order of their writes.

@@ -103,6 +103,8 @@ pub(crate) struct StagedSegment<'b> {
     /// Bytes of the records so far, and their number.
     filled: usize,
     records: usize,
+    /// Bytes of the longest of them.
+    longest: usize,
 }
 
 impl<'b> StagedSegment<'b> {
@@ -112,7 +114,8 @@ impl<'b> StagedSegment<'b> {
         unit: usize,
         properties: &BackingProperties,
     ) -> StagedSegment<'b> {
-        StagedSegment { bytes, id, unit, alignment: properties.alignment(), filled: 0, records: 0 }
+        let alignment = properties.alignment();
+        StagedSegment { bytes, id, unit, alignment, filled: 0, records: 0, longest: 0 }
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -121,6 +124,11 @@ impl<'b> StagedSegment<'b> {
 
     pub(crate) fn records(&self) -> usize {
         self.records
+    }
+
+    /// Returns the bytes of the longest record so far.
+    pub(crate) fn longest(&self) -> usize {
+        self.longest
     }
 
     /// Returns the bytes of the records so far.
@@ -145,6 +153,7 @@ impl<'b> StagedSegment<'b> {
         write_record(into, self.id, hash, sum, object);
         self.filled += len;
         self.records += 1;
+        self.longest = self.longest.max(len);
         Some(offset)
     }
 

@@ -19,12 +19,13 @@ use zpool_core::might_block;
 
 use crate::index::equivalent::Equivalent;
 use crate::index::shard::{Inserted, Item};
-use crate::ops::load::{Destination, Scratch};
+use crate::ops::load::Scratch;
 use crate::ops::pinned::PinnedValue;
 use crate::store::Store;
 use crate::value::Value;
 use crate::value::access::Access;
 use crate::value::backoff::Backoff;
+use crate::value::destination::Destination;
 use crate::value::error::Error;
 
 /// Result of [`Store::store_if`].

@@ -16,6 +16,7 @@ use crate::store::Store;
 use crate::value::ValueId;
 use crate::value::access::Access;
 use crate::value::backoff::Backoff;
+use crate::value::destination::Destination;
 use crate::value::error::Error;
 
 /// # Load, peek, take
@@ -374,31 +375,6 @@ enum LoadOutcome {
     Loaded(usize),
     /// The value was to be taken, but by now the key has another one, or none.
     Replaced,
-}
-
-/// Memory that a value is copied to.
-pub(crate) trait Destination {
-    /// Returns room for `len` bytes.
-    fn room(&mut self, len: usize) -> Result<&mut [u8], Error>;
-}
-
-impl Destination for &mut [u8] {
-    #[inline]
-    fn room(&mut self, len: usize) -> Result<&mut [u8], Error> {
-        let given = (**self).len();
-        self.get_mut(..len).ok_or(Error::BufferTooSmall { needed: len, given })
-    }
-}
-
-impl Destination for Vec<u8> {
-    #[inline]
-    fn room(&mut self, len: usize) -> Result<&mut [u8], Error> {
-        if let Some(more) = len.checked_sub(self.len()) {
-            self.try_reserve(more).map_err(|_| Error::BufferOutOfMemory { needed: len })?;
-            self.resize(len, 0);
-        }
-        Ok(&mut self[..len])
-    }
 }
 
 thread_local! {

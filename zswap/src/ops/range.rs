@@ -11,11 +11,12 @@ use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
 
 use crate::index::equivalent::Equivalent;
-use crate::ops::load::{Destination, Scratch};
+use crate::ops::load::Scratch;
 use crate::ops::pinned::PinnedValue;
 use crate::store::Store;
 use crate::value::access::Access;
 use crate::value::backoff::Backoff;
+use crate::value::destination::Destination;
 use crate::value::error::Error;
 use crate::value::same_filled;
 

@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, Hash};
 
 use crate::store::Store;
+use crate::value::destination::Destination;
 use crate::value::error::Error;
 
 impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
@@ -46,8 +47,27 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
             }
             let Some(value) = self.peek_vec(&key)? else { continue };
             let rest = count - blocks.len();
-            blocks.extend(value.chunks(self.block_size()).take(rest).map(<[u8]>::to_vec));
+            for chunk in value.chunks(self.block_size()).take(rest) {
+                add_block(&mut blocks, chunk.len(), |block| {
+                    block.copy_from_slice(chunk);
+                    Ok(())
+                })?;
+            }
         }
         Ok(blocks)
     }
+}
+
+/// Adds a block of `len` bytes to a sample. `fill` writes it.
+pub(crate) fn add_block(
+    blocks: &mut Vec<Vec<u8>>,
+    len: usize,
+    fill: impl FnOnce(&mut [u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let needed = (blocks.len() + 1) * size_of::<Vec<u8>>();
+    blocks.try_reserve(1).map_err(|_| Error::BufferOutOfMemory { needed })?;
+    let mut block = Vec::new();
+    fill(block.room(len)?)?;
+    blocks.push(block);
+    Ok(())
 }

@@ -13,6 +13,7 @@ use zpool_manager::{Pool, PoolRef};
 use crate::index::packed_entry::EntryState;
 use crate::index::shard::ValueRef;
 use crate::index::table::Position;
+use crate::ops::sample::add_block;
 use crate::store::Store;
 use crate::value::backoff::{Backoff, is_too_many_readers};
 use crate::value::error::Error;
@@ -161,21 +162,21 @@ impl<K, S> Store<K, S> {
     ) -> Result<(), Error> {
         match value {
             ColdValue::Block { pool, mut object, meta } => {
-                let mut block = vec![0; meta.block_len];
-                let decoded = self.decode(pool, &object, meta, &mut block);
+                let added = add_block(blocks, meta.block_len, |block| {
+                    self.decode(pool, &object, meta, block)
+                });
                 self.unpin(&mut object);
-                decoded?;
-                blocks.push(block);
+                added?;
             }
             ColdValue::Large { large, is_idle } => {
                 let mut backoff = Backoff::default();
                 let cold = large.parts.iter().filter(|part| is_cold_part(part, is_idle));
                 for part in cold.take(wanted.saturating_sub(blocks.len())) {
-                    let mut block = vec![0; part.len()];
-                    self.with_pinned_part(part, &mut backoff, |value, backoff| {
-                        self.decode_value(&value, &mut block, backoff)
+                    add_block(blocks, part.len(), |block| {
+                        self.with_pinned_part(part, &mut backoff, |value, backoff| {
+                            self.decode_value(&value, block, backoff)
+                        })
                     })?;
-                    blocks.push(block);
                 }
             }
         }

@@ -48,23 +48,24 @@ const SPARING_TURNS: usize = 8;
 pub(crate) struct Consultation {
     /// Entries that the listener kept, or that could not be shown to it.
     pub(crate) kept: usize,
-    /// At this many of them a search ends.
-    most_kept: usize,
-    /// Bytes that those entries cost which another call removed while they were shown, such as one
-    /// of the listener itself. They make room too.
+    /// At this many of them a search ends. `None`: it asks until an entry may go, and waits for
+    /// those that other threads show.
+    most_kept: Option<usize>,
+    /// Cost in bytes of entries that another call removed while they were shown, such as a call of
+    /// the listener. They make room too.
     pub(crate) gone: usize,
 }
 
 impl Consultation {
     /// Begins one that asks until an entry may go, and waits for what other threads show.
     pub(crate) fn thorough() -> Consultation {
-        Consultation::up_to(usize::MAX)
+        Consultation { kept: 0, most_kept: None, gone: 0 }
     }
 
     /// Begins one that waits for no other thread, and ends when the listener has kept `most_kept`
     /// entries.
     pub(crate) fn up_to(most_kept: usize) -> Consultation {
-        Consultation { kept: 0, most_kept, gone: 0 }
+        Consultation { kept: 0, most_kept: Some(most_kept), gone: 0 }
     }
 }
 
@@ -148,13 +149,13 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                     }
                 }
             }
-            if consultation.kept >= consultation.most_kept {
+            if consultation.most_kept.is_some_and(|most| consultation.kept >= most) {
                 return None;
             }
             // The first shard twice: the hand may have been in its middle.
             if ends > turns * self.index().shards() {
                 // What other threads show may be all that is left.
-                let may_wait = passed_shown && !has_waited && consultation.most_kept == usize::MAX;
+                let may_wait = passed_shown && !has_waited && consultation.most_kept.is_none();
                 if !may_wait || !listener.shown.wait_for_end(PATIENCE) {
                     return None;
                 }

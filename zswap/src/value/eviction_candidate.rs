@@ -4,6 +4,7 @@ use std::fmt;
 
 use zpool_core::compress::{Codec, CodecError};
 
+use crate::value::destination::Destination;
 use crate::value::encoded_block::EncodedBlock;
 use crate::value::error::Error;
 use crate::value::same_filled;
@@ -55,9 +56,13 @@ impl<'a> EvictionCandidate<'a> {
     /// # Concurrency
     ///
     /// May block if the compressor needs a context to decompress and has none yet.
-    pub fn decode(&self, buffer: &mut [u8]) -> Result<usize, Error> {
-        let (needed, given) = (self.len(), buffer.len());
-        let mut rest = buffer.get_mut(..needed).ok_or(Error::BufferTooSmall { needed, given })?;
+    pub fn decode(&self, mut buffer: &mut [u8]) -> Result<usize, Error> {
+        self.decode_into(&mut buffer)
+    }
+
+    fn decode_into(&self, buffer: &mut impl Destination) -> Result<usize, Error> {
+        let len = self.len();
+        let mut rest = buffer.room(len)?;
         for (block, codec) in self.blocks.iter().zip(self.codecs) {
             let (into, behind) = std::mem::take(&mut rest).split_at_mut(block.block_len());
             match (*block, codec) {
@@ -74,7 +79,7 @@ impl<'a> EvictionCandidate<'a> {
             }
             rest = behind;
         }
-        Ok(needed)
+        Ok(len)
     }
 
     /// Decompresses it into a new vector; see [`decode`](Self::decode).
@@ -83,10 +88,8 @@ impl<'a> EvictionCandidate<'a> {
     ///
     /// As for `decode`, except that [`Error::BufferOutOfMemory`] replaces `BufferTooSmall`.
     pub fn decode_vec(&self) -> Result<Vec<u8>, Error> {
-        let (mut value, needed) = (Vec::new(), self.len());
-        value.try_reserve_exact(needed).map_err(|_| Error::BufferOutOfMemory { needed })?;
-        value.resize(needed, 0);
-        self.decode(&mut value)?;
+        let mut value = Vec::new();
+        self.decode_into(&mut value)?;
         Ok(value)
     }
 }

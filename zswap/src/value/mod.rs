@@ -5,6 +5,7 @@ pub(crate) mod access;
 pub(crate) mod backoff;
 pub(crate) mod checksum;
 pub(crate) mod deferred_panic;
+pub(crate) mod destination;
 pub(crate) mod encoded_block;
 pub(crate) mod error;
 pub(crate) mod eviction_candidate;

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use zpool_conformance::ReferenceDriver;
 pub use zpool_testing::random::TestRng;
+use zswap::plugin::Manual;
 use zswap::{PoolSpec, Store, StoreBuilder};
 
 use codec::{CodecScript, RleDriver};
@@ -43,6 +44,16 @@ pub fn scripted(pool: Arc<PoolScript>, codec: Arc<CodecScript>) -> StoreBuilder<
         .allocator(Arc::new(zpool_zsmalloc::ZsmallocDriver))
         .compressor(Arc::new(RleDriver { script: codec }))
         .compressor(Arc::new(zpool_lz4::Lz4Driver))
+}
+
+/// Returns a builder of stores with a cold pool that shrinks long runs better than the current one.
+/// The clock turns only by calls.
+pub fn cold_builder() -> StoreBuilder<u64> {
+    builder()
+        .spec(spec("zsmalloc+lz4"))
+        .cold(spec("zbud+rle"))
+        .executor(Arc::new(Manual::new()))
+        .max_value_len(1 << 16)
 }
 
 /// Builds a store over `text`, with default settings.

@@ -17,14 +17,31 @@ struct Pair {
     hot: &'static str,
     cold: &'static str,
     prefix: &'static str,
+    /// A dictionary is trained on its cold blocks.
+    trains: bool,
 }
 
 /// The pair that the figures without a prefix are about, and denser ones.
 const PAIRS: [Pair; 4] = [
-    Pair { hot: "zsmalloc+lz4", cold: "zsmalloc+zstd(level=1)", prefix: "cold" },
-    Pair { hot: "zsmalloc+pagelz", cold: "zsmalloc+zstd(level=1)", prefix: "cold_pagelz_zstd1" },
-    Pair { hot: "zsmalloc+pagelz", cold: "zsmalloc+zstd(level=9)", prefix: "cold_pagelz_zstd9" },
-    Pair { hot: "zsmalloc+pagelz", cold: "zsmalloc+pagelz(level=2)", prefix: "cold_pagelz_2" },
+    Pair { hot: "zsmalloc+lz4", cold: "zsmalloc+zstd(level=1)", prefix: "cold", trains: true },
+    Pair {
+        hot: "zsmalloc+pagelz",
+        cold: "zsmalloc+zstd(level=1)",
+        prefix: "cold_pagelz_zstd1",
+        trains: false,
+    },
+    Pair {
+        hot: "zsmalloc+pagelz",
+        cold: "zsmalloc+zstd(level=9)",
+        prefix: "cold_pagelz_zstd9",
+        trains: false,
+    },
+    Pair {
+        hot: "zsmalloc+pagelz",
+        cold: "zsmalloc+pagelz(level=2)",
+        prefix: "cold_pagelz_2",
+        trains: false,
+    },
 ];
 
 /// Percent of the pages that are loaded all the time.
@@ -145,7 +162,7 @@ fn round(pages: &Pages, pair: &Pair, hot_percent: usize, seed: u64) -> Result<Ro
     let held = store.bytes_held() as f64 / plain_held;
     crate::check_all(&store, pages)?;
     let (with, without) = load_hot(&store, &plain, &hot, seed)?;
-    let trained = if pair.prefix == PAIRS[0].prefix {
+    let trained = if pair.trains {
         let trained_held = train(&store, pages)?;
         Some(TrainedRound {
             held: trained_held.map_or(held, |bytes| bytes as f64 / plain_held),

@@ -18,7 +18,7 @@ use super::carry::{CarriedRecord, Leaving};
 use crate::backing::Tier;
 use crate::backing::read::{ReadBuffer, ReadError};
 use crate::backing::record::{directory_len, read_directory, read_record};
-use crate::backing::segments::SegmentUse;
+use crate::backing::segments::{SegmentOrder, SegmentUse};
 use crate::backing::writer::{StagedSegment, TierWriter};
 use crate::store::Store;
 use crate::value::tier_place::TierPlace;
@@ -27,35 +27,36 @@ use crate::value::tier_place::TierPlace;
 /// 15/16 has no room.
 const MOST_SOURCES: usize = 16;
 
-/// Fate of the records of a segment.
+/// Progress of a segment whose live records move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Moved {
-    /// All that are live have moved.
+    /// All have moved.
     All,
-    /// The new segment is full.
+    /// The new segment is full. The others stay where they are.
     Some,
-    /// Some cannot be read now. They stay.
-    NotAll,
-    /// It came back without a directory, so their places are not known.
-    Unreadable,
 }
+
+/// A segment, or a live record of it, that cannot be read now.
+struct Unreadable;
 
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Compacts segments until there is a free slot besides the one that always is. Returns false
-    /// if there is no room for another segment.
+    /// if there is no room for another segment, or if a read or write fails.
     pub(super) fn compact_tier(&self, tier: &Tier, writer: &mut TierWriter) -> bool {
         let mut list = [SegmentUse::NONE; MOST_SOURCES];
         let emptiest = writer.order.emptiest(&tier.segments, &mut list);
         let mut sources =
             &emptiest[..count_of_sources(emptiest, tier.properties().segment_bytes())];
         while writer.order.free() <= 1 && !sources.is_empty() {
-            let Some(done) = self.fill_segment(tier, writer, sources) else { return false };
-            sources = &sources[done..];
+            let Some(emptied) = self.fill_segment(tier, writer, sources) else { return false };
+            sources = &sources[emptied..];
         }
         writer.order.free() > 1
     }
 
     /// Fills one segment with live records of `sources`, one after the other. Returns how many of
-    /// these are done with, or `None` if the segment could not be written.
+    /// these it has emptied; `None`, and nothing has changed, if one cannot be read, or the segment
+    /// cannot be written.
     fn fill_segment(
         &self,
         tier: &Tier,
@@ -66,54 +67,53 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let number = order.next_free()?;
         let (id, unit) = (tier.segments.id(number), tier.segments.unit());
         let mut staged = StagedSegment::new(buffer, id, unit, tier.properties());
-        let mut moved = ArenaVec::new_in(&*arena);
+        let (mut moving, mut emptied) = (ArenaVec::new_in(&*arena), 0);
         for source in sources {
             let mut leaving =
                 Leaving::new_in(arena, source.number, tier.segments.id(source.number));
-            let outcome = self.move_live(tier, &mut staged, &mut leaving, read_buffer);
-            let is_full = matches!(outcome, Moved::Some);
-            moved.push((leaving, outcome));
-            if is_full {
-                break;
+            let moved = self.move_live(tier, order, &mut staged, &mut leaving, read_buffer);
+            moving.push(leaving);
+            match moved {
+                Ok(Moved::All) => emptied += 1,
+                Ok(Moved::Some) => break,
+                Err(Unreadable) => return None,
             }
         }
-        let records = staged.records();
+        let (records, longest) = (staged.records(), staged.longest());
         if records > 0 {
-            let bytes =
-                staged.finish(moved.iter().flat_map(|(leaving, _)| leaving.carried_items()));
-            tier.segments.set_written(id, bytes.len(), records);
+            let bytes = staged.finish(moving.iter().flat_map(Leaving::carried_items));
+            tier.segments.set_written(id, bytes.len(), records, longest);
             if !tier.write(number, bytes) {
                 return None;
             }
             order.mark_written();
         }
-        for (leaving, outcome) in &moved {
-            self.exchange_carried(tier, leaving);
-            match outcome {
-                // Only the writer lets an entry refer to a record that is in a segment already.
-                Moved::All => tier.retire_segment(order, leaving.number),
-                Moved::Unreadable => order.set_aside(leaving.number),
-                Moved::Some | Moved::NotAll => {}
-            }
+        moving.iter().for_each(|leaving| self.exchange_carried(tier, leaving));
+        for leaving in &moving[..emptied] {
+            // Only the writer lets an entry refer to a record that is in a segment already.
+            tier.retire_segment(order, leaving.number);
         }
-        Some(moved.iter().filter(|(_, outcome)| !matches!(outcome, Moved::Some)).count())
+        Some(emptied)
     }
 
-    /// Copies live records of `source` into the new segment, as long as there is room.
+    /// Copies live records of `source` into the new segment, as long as there is room. A segment
+    /// that came back without a directory is not compacted again, because the places of its records
+    /// are not known.
     fn move_live(
         &self,
         tier: &Tier,
+        order: &mut SegmentOrder,
         staged: &mut StagedSegment<'_>,
         source: &mut Leaving<'_>,
         buffer: &mut ReadBuffer,
-    ) -> Moved {
+    ) -> Result<Moved, Unreadable> {
         let (written, records) = tier.segments.written(source.id);
-        let Ok(bytes) = tier.read_part(source.id, 0..written, buffer) else { return Moved::NotAll };
+        let bytes = tier.read_part(source.id, 0..written, buffer).map_err(|_| Unreadable)?;
         let directory = written.checked_sub(directory_len(records)).and_then(|at| bytes.get(at..));
         let Some(directory) = directory.and_then(|bytes| read_directory(bytes, source.id)) else {
-            return Moved::Unreadable;
+            order.set_aside(source.number);
+            return Err(Unreadable);
         };
-        let mut moved = Moved::All;
         for item in directory {
             let found = self.index().find_record(item.hash, source.id, item.offset);
             let Some((from, _)) = found else { continue };
@@ -122,17 +122,15 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                 bytes.get(at..).and_then(|bytes| read_record(bytes, &from.unpack(), item.hash));
             let Some((object, sum)) = record else {
                 if !self.is_lost(tier, item.hash, from) {
-                    moved = Moved::NotAll;
+                    return Err(Unreadable);
                 }
                 continue;
             };
-            let Some(offset) = staged.push(item.hash, sum, object) else {
-                return Moved::Some;
-            };
+            let Some(offset) = staged.push(item.hash, sum, object) else { return Ok(Moved::Some) };
             let to = from.moved_to(staged.id(), offset);
             source.carried.push(CarriedRecord { hash: item.hash, from, to });
         }
-        moved
+        Ok(Moved::All)
     }
 
     /// Returns whether a record that looks damaged is. Then its entry is removed.
@@ -152,12 +150,15 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
 /// Returns how many of `emptiest` are compacted into segments of `whole` bytes: as few as gain one,
 /// and then those that still fit. 0 if all of them together gain none.
+///
+/// That they gain one is certain: of each segment that is filled less stays unused than the longest
+/// record takes. Otherwise a tier that is full could be rewritten for every block that it refuses.
 fn count_of_sources(emptiest: &[SegmentUse], whole: usize) -> usize {
-    let (mut bytes, mut unused, mut segments) = (0, 0, None);
+    let (mut bytes, mut longest, mut segments) = (0, 0, None);
     for (count, source) in emptiest.iter().enumerate() {
         bytes += source.bytes_to_move;
-        unused = source.record_bytes.max(unused);
-        let room = |segments| segments * whole.saturating_sub(unused);
+        longest = source.longest.max(longest);
+        let room = |segments| segments * whole.saturating_sub(longest);
         match segments {
             None if bytes <= room(count) => segments = Some(count),
             Some(segments) if bytes > room(segments) => return count,
@@ -174,7 +175,7 @@ mod tests {
     /// As few segments are read as make room for one, and no full one is.
     #[test]
     fn sources_gain_a_segment() {
-        for (bytes, record_bytes, expected) in [
+        for (bytes, longest, expected) in [
             (&[][..], 0, 0),
             (&[100], 0, 0),
             (&[60, 60], 0, 0),
@@ -189,10 +190,9 @@ mod tests {
             (&[90, 90, 90, 90], 0, 0),
             (&[0, 100, 100], 50, 1),
         ] {
-            let usage =
-                |&bytes_to_move| SegmentUse { bytes_to_move, record_bytes, ..SegmentUse::NONE };
+            let usage = |&bytes_to_move| SegmentUse { bytes_to_move, longest, ..SegmentUse::NONE };
             let sources: Vec<_> = bytes.iter().map(usage).collect();
-            assert_eq!(count_of_sources(&sources, 100), expected, "{bytes:?}, {record_bytes}");
+            assert_eq!(count_of_sources(&sources, 100), expected, "{bytes:?}, {longest}");
         }
     }
 }

@@ -176,11 +176,11 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             // Only clean copies, or nothing.
             return if freed > 0 { Writeback::Freed(freed) } else { Writeback::Nothing };
         }
-        let records = staged.records();
+        let (records, longest) = (staged.records(), staged.longest());
         let carried = leaving.iter().flat_map(Leaving::carried_items);
         let items = blocks.iter().map(|block| block.directory_item());
         let bytes = staged.finish(carried.chain(items));
-        tier.segments.set_written(id, bytes.len(), records);
+        tier.segments.set_written(id, bytes.len(), records, longest);
         if !tier.write(number, bytes) {
             return if freed > 0 { Writeback::Freed(freed) } else { Writeback::Nothing };
         }
