@@ -110,6 +110,6 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A dictionary's name in the spec is `dict=` and a file, or what `remember` returns. For a model
-//! of pagelz, use `zpool_pagelz` and `model=` in the same way. The example `cold_dictionary` is a
-//! whole program.
+//! A dictionary's name in the spec is `dict=` and a file, or what `remember` returns. Models of
+//! pagelz work in the same way, with `zpool_pagelz` and `model=`. The example `cold_dictionary` is
+//! a whole program.

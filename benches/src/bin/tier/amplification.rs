@@ -2,8 +2,8 @@
 //! that may lose nothing.
 //!
 //! What counts is how many segments fit in memory and in the tier. A file of pages is a small
-//! store, so its segments are small: as many as a store of four times its size has with the default
-//! of 1 MiB.
+//! store, so its segments are a quarter of the default: it has as many as a store of four times its
+//! size.
 
 use std::sync::Arc;
 
