@@ -15,8 +15,8 @@ use crate::residents::Residents;
 use crate::signal::SignalRegistration;
 use crate::uffd::Userfault;
 
-/// Units that a region can number.
-const MAX_UNITS: usize = 1 << 31;
+/// Units that a region can number: the tables of its queues have twice as many places, in 32 bits.
+const MAX_UNITS: usize = 1 << 30;
 
 /// Lowest limit in bytes above what the empty store holds.
 const LEAST_ABOVE_STORE: usize = 1 << 20;

@@ -109,6 +109,7 @@
 mod buffers;
 #[allow(unsafe_code, reason = "starts signal mode, and offers it")]
 mod builder;
+mod chunked_queue;
 mod control;
 #[allow(unsafe_code, reason = "changes the table of descriptors of a thread")]
 mod descriptors;

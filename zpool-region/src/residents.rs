@@ -12,16 +12,14 @@
 //! is faulted in again before as many others were evicted as are resident goes to the main FIFO
 //! (as in S3-FIFO: Yang and others, *FIFO queues are all you need for cache eviction*, SOSP 2023).
 //!
-//! A resident unit has a *slot* with its links and its fingerprint. A unit that is not resident
-//! needs none: its word holds the number of its eviction instead. All of it is behind one lock.
+//! A resident unit has a place in its queue, and a unit that is not resident needs none: its word
+//! holds the number of its eviction instead. All of it is behind one lock.
 
 use std::ops::Range;
 
+use crate::chunked_queue::ChunkedQueues;
 use crate::fingerprint::Fingerprint;
 use crate::mapping::Mapping;
-
-/// No slot.
-const NONE: u32 = u32::MAX;
 
 /// One of the two queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,32 +39,14 @@ pub(crate) struct Evictee {
     pub(crate) copy: Option<Fingerprint>,
 }
 
-/// A doubly linked list of slots.
-#[derive(Debug, Clone, Copy)]
-struct SlotList {
-    head: u32,
-    tail: u32,
-    len: usize,
-}
-
-/// The queues, the slots, and the ranges that are held.
+/// The queues, and the ranges that are held.
 ///
-/// The tables have an entry per unit, because the limit may be raised at any time. Slots are reused
-/// in last-in, first-out order, and the tables begin as untouched zeros. So they cost memory only
-/// for as many slots as were ever in use at once.
+/// The tables have room for every unit, because the limit may be raised at any time.
 #[derive(Debug)]
 pub(crate) struct Residents {
-    /// Slot of each resident unit; number of the latest eviction of the others.
+    /// Place in its queue of each resident unit; number of the latest eviction of the others.
     words: Vec<u32>,
-    /// Unit, next and previous slot, and fingerprint of each slot.
-    units: Vec<u32>,
-    next: Vec<u32>,
-    previous: Vec<u32>,
-    copies: Vec<u128>,
-    /// Slots that were freed, linked by `next`. Those from `touched` on were never used.
-    free: u32,
-    touched: u32,
-    fifos: [SlotList; 2],
+    queues: ChunkedQueues<2>,
     /// Evictions so far, modulo 2^32.
     evictions: u32,
     held: Vec<Range<usize>>,
@@ -76,22 +56,12 @@ impl Residents {
     /// Makes tables for `units` units, none of which is resident. Returns `None` if there is no
     /// memory for them.
     pub(crate) fn new(units: usize) -> Option<Residents> {
-        fn zeros<T: Clone + Default>(len: usize) -> Option<Vec<T>> {
-            // Asked for first, because `vec!` ends the process if it is refused. Not from the heap:
-            // once glibc has freed such a block, it clears the next ones, which costs frames.
-            drop(Mapping::new((len * size_of::<T>()).max(1)).ok()?);
-            Some(vec![T::default(); len])
-        }
-        let empty = SlotList { head: NONE, tail: NONE, len: 0 };
+        // Asked for first, because `vec!` ends the process if it is refused. Not from the heap:
+        // once glibc has freed such a block, it clears the next ones, which costs frames.
+        drop(Mapping::new((units * size_of::<u32>()).max(1)).ok()?);
         Some(Residents {
-            words: zeros(units)?,
-            units: zeros(units)?,
-            next: zeros(units)?,
-            previous: zeros(units)?,
-            copies: zeros(units)?,
-            free: NONE,
-            touched: 0,
-            fifos: [empty; 2],
+            words: vec![0; units],
+            queues: ChunkedQueues::new(units)?,
             evictions: 0,
             held: Vec::new(),
         })
@@ -99,13 +69,12 @@ impl Residents {
 
     /// Returns the number of resident units.
     pub(crate) fn len(&self) -> usize {
-        self.fifos[0].len + self.fifos[1].len
+        self.queues.len(Fifo::Small as usize) + self.queues.len(Fifo::Main as usize)
     }
 
     /// Returns the bytes of the tables that were ever written.
     pub(crate) fn bytes(&self) -> usize {
-        let per_slot = 3 * size_of::<u32>() + size_of::<u128>();
-        self.words.len() * size_of::<u32>() + self.touched as usize * per_slot
+        self.words.len() * size_of::<u32>() + self.queues.bytes()
     }
 
     /// Returns the queue for a unit that faulted and is not resident. `ever_evicted` is whether it
@@ -118,53 +87,20 @@ impl Residents {
 
     /// Puts a unit at the end of a queue.
     pub(crate) fn push(&mut self, unit: usize, fifo: Fifo, copy: Option<Fingerprint>) {
-        let slot = self.take_slot();
-        self.words[unit] = slot;
-        let at = slot as usize;
-        self.units[at] = unit as u32 * 2 + fifo as u32;
-        // Most fingerprints are 0, and a table of untouched zeros costs nothing.
-        let bits = Fingerprint::bits(copy);
-        if self.copies[at] != bits {
-            self.copies[at] = bits;
-        }
-        let tail = self.fifos[fifo as usize].tail;
-        (self.previous[at], self.next[at]) = (tail, NONE);
-        let list = &mut self.fifos[fifo as usize];
-        list.tail = slot;
-        list.len += 1;
-        match tail {
-            NONE => list.head = slot,
-            tail => self.next[tail as usize] = slot,
-        }
+        self.queues.push(fifo as usize, unit, copy, &mut self.words);
     }
 
     /// Takes a resident unit out of its queue.
     pub(crate) fn remove(&mut self, unit: usize) -> Evictee {
-        let slot = self.words[unit];
-        let at = slot as usize;
-        debug_assert_eq!(self.units[at] as usize / 2, unit, "a slot belongs to its unit");
-        let (previous, next) = (self.previous[at], self.next[at]);
-        let list = &mut self.fifos[self.units[at] as usize % 2];
-        list.len -= 1;
-        match previous {
-            NONE => list.head = next,
-            slot => self.next[slot as usize] = next,
-        }
-        match next {
-            NONE => list.tail = previous,
-            slot => self.previous[slot as usize] = previous,
-        }
-        self.next[at] = self.free;
-        self.free = slot;
-        Evictee { unit, copy: Fingerprint::from_bits(self.copies[at]) }
+        Evictee { unit, copy: self.queues.remove(unit, &mut self.words) }
     }
 
     /// Returns the unit that should go next. The small queue is used while it has more than 1/10 of
     /// what is resident.
     pub(crate) fn coldest(&self) -> Option<usize> {
-        let [small, main] = &self.fifos;
-        let list = if main.len == 0 || small.len * 10 > self.len() { small } else { main };
-        (list.head != NONE).then(|| self.units[list.head as usize] as usize / 2)
+        let [small, main] = [Fifo::Small, Fifo::Main].map(|fifo| self.queues.len(fifo as usize));
+        let fifo = if main == 0 || small * 10 > small + main { Fifo::Small } else { Fifo::Main };
+        self.queues.first(fifo as usize)
     }
 
     /// Moves a resident unit to the end of the main queue, because it cannot go now.
@@ -199,16 +135,6 @@ impl Residents {
     /// Returns whether a unit is in a range that is held.
     pub(crate) fn is_held(&self, unit: usize) -> bool {
         self.held.iter().any(|held| held.contains(&unit))
-    }
-
-    fn take_slot(&mut self) -> u32 {
-        if self.free == NONE {
-            self.touched += 1;
-            return self.touched - 1;
-        }
-        let slot = self.free;
-        self.free = self.next[slot as usize];
-        slot
     }
 }
 
