@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   backing      a backing store in memory, and one that fails when it should
+//!   blocks       blocks of bytes that say which one they are
 //!   child        runs a test again in a process of its own
 //!   heap         a global allocator that counts calls and refuses memory, per thread
 //!   executors    executors that refuse, panic, spawn a thread per job, or run a script
@@ -35,6 +36,7 @@
 //! `heap`, which most tests use.
 
 pub mod backing;
+pub mod blocks;
 pub mod child;
 pub mod codecs;
 pub mod executors;

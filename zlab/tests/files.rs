@@ -163,45 +163,58 @@ fn bad_file_fails_early() {
     assert!(refused(&["analyze", good, "/no/such/file"]).contains("/no/such/file"));
 }
 
-/// Every command that reads files reports an input that is not a file in one line, and none hangs.
-#[test]
-fn odd_inputs_never_hang() {
+/// A command that reads files reports each input that is not a file in one line, and never hangs.
+fn odd_inputs(command: &str, rest: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     assert!(Command::new("mkfifo").arg(path("pipe")).status().unwrap().success());
     let _listener = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
     fs::write(path("empty"), "").unwrap();
     symlink("loop", path("loop")).unwrap();
-    let dictionary = path("dictionary");
-    let rest: [(&str, Vec<&str>); 5] = [
-        ("analyze", vec![]),
-        ("storm", vec!["--seconds", "0.01"]),
-        ("train", vec!["-o", dictionary.to_str().unwrap()]),
-        ("density", vec![]),
-        ("replay", vec![]),
-    ];
-    for (command, rest) in &rest {
-        for (input, says) in [
-            (path("pipe"), "no program has open to write"),
-            (path("socket"), "a socket"),
-            (path("loop"), "symbolic links"),
-            (path("none"), "No such file"),
-            (folder.path().to_path_buf(), "a folder"),
-            (PathBuf::from("/dev/zero"), "a device"),
-            (PathBuf::from("-"), "a device"),
-        ] {
-            let line = refused(&[&[*command, input.to_str().unwrap()], &rest[..]].concat());
-            assert!(line.contains(says), "{command} {input:?}: {line}");
-        }
-        if *command != "replay" {
-            let empty = path("empty");
-            assert!(
-                refused(&[&[*command, empty.to_str().unwrap()], &rest[..]].concat())
-                    .contains("is empty")
-            );
-        }
+    let refused = |input: &Path| refused(&[&[command, input.to_str().unwrap()], rest].concat());
+    for (input, says) in [
+        (path("pipe"), "no program has open to write"),
+        (path("socket"), "a socket"),
+        (path("loop"), "symbolic links"),
+        (path("none"), "No such file"),
+        (folder.path().to_path_buf(), "a folder"),
+        (PathBuf::from("/dev/zero"), "a device"),
+        (PathBuf::from("-"), "a device"),
+    ] {
+        let line = refused(&input);
+        assert!(line.contains(says), "{command} {input:?}: {line}");
     }
+    if command != "replay" {
+        assert!(refused(&path("empty")).contains("is empty"));
+    }
+}
+
+#[test]
+fn analyze_refuses_odd_inputs() {
+    odd_inputs("analyze", &[]);
+}
+
+#[test]
+fn storm_refuses_odd_inputs() {
+    odd_inputs("storm", &["--seconds", "0.01"]);
+}
+
+#[test]
+fn train_refuses_odd_inputs() {
+    let folder = tempfile::tempdir().unwrap();
+    let dictionary = folder.path().join("dictionary");
+    odd_inputs("train", &["-o", dictionary.to_str().unwrap()]);
     assert!(!dictionary.exists());
+}
+
+#[test]
+fn density_refuses_odd_inputs() {
+    odd_inputs("density", &[]);
+}
+
+#[test]
+fn replay_refuses_odd_inputs() {
+    odd_inputs("replay", &[]);
 }
 
 /// `-` is stdin, for blocks and for lists of actions.

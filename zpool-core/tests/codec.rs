@@ -72,6 +72,8 @@ impl State {
 struct Scripted {
     identity: Component,
     stateless: bool,
+    /// Bytes that the contexts share.
+    shared: usize,
     state: Arc<State>,
 }
 
@@ -85,6 +87,9 @@ impl Compressor for Scripted {
     fn properties(&self) -> CodecProperties {
         let properties = CodecProperties::new("MIT");
         if self.stateless { properties.with_stateless_decompression() } else { properties }
+    }
+    fn shared_bytes(&self) -> usize {
+        self.shared
     }
     fn compress_bound(&self, block_len: usize) -> usize {
         match self.state.is_next(|next| matches!(next, Next::Bound(_) | Next::PanicInBound)) {
@@ -169,9 +174,13 @@ struct Subject {
 
 impl Subject {
     fn new(stateless: bool) -> Subject {
+        Subject::sharing(stateless, 0)
+    }
+
+    fn sharing(stateless: bool, shared: usize) -> Subject {
         let state = Arc::new(State::default());
         let identity = Component::named("scripted");
-        let compressor = Scripted { identity, stateless, state: state.clone() };
+        let compressor = Scripted { identity, stateless, shared, state: state.clone() };
         Subject { codec: Codec::new(Arc::new(compressor), BLOCK), state }
     }
 
@@ -197,6 +206,19 @@ impl Subject {
         );
         (alive, stats.contexts_made, stats.contexts_failed)
     }
+}
+
+/// What contexts share counts once, from the beginning.
+#[test]
+fn shared_bytes_count_once() {
+    let subject = Subject::sharing(false, 70_000);
+    assert_eq!(subject.codec.stats().context_bytes, 70_000);
+    assert_eq!(subject.compress(), Ok(Some(vec![5; BLOCK])));
+    assert_eq!(subject.decompress(), Ok(()));
+    let contexts = CONTEXT_AND_SCRATCH + CONTEXT_BYTES;
+    assert_eq!(subject.codec.stats().context_bytes, contexts + 70_000);
+    assert_eq!(subject.codec.free_contexts(), 0);
+    assert_eq!(subject.codec.stats().context_bytes, 70_000);
 }
 
 /// Contexts are made on first use and reused.

@@ -88,6 +88,22 @@ fn locked_reserve_is_not_resident() {
     assert_eq!(source.retained_frames(), 0);
 }
 
+/// Likewise if the system does not lock on fault: then the memory of a run is not locked.
+#[test]
+fn reserve_without_lock_on_fault_is_not_resident() {
+    if !in_child("reserve_without_lock_on_fault_is_not_resident")
+        || !lock_memory(libc::MCL_CURRENT | libc::MCL_FUTURE)
+        || !refuse(&[libc::SYS_mlock2], libc::ENOSYS)
+    {
+        return;
+    }
+    let source = MmapSource::new();
+    let runs: Vec<_> = (1..=20).map(|frames| source.reserve(frames).unwrap()).collect();
+    let filled: usize = runs.iter().map(|run| frames_of(&source, run)).sum();
+    assert_eq!(filled, 0, "of 210 frames");
+    release(&source, runs);
+}
+
 /// Locked frames are returned like others, one run at a time and many at once.
 #[test]
 fn locked_frames_are_given_back() {

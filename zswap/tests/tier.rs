@@ -45,6 +45,18 @@ fn check_books(store: &Store<u64>) {
     assert!(tier.live_bytes >= tier.backed_bytes, "{tier:?}");
 }
 
+/// A segment with room for more blocks than there are has each of them once.
+#[test]
+fn no_block_is_staged_twice() {
+    let store = tiered(4 * MIB, 8).build().unwrap();
+    (0..10).for_each(|key| store.store(key, block(key, 4096, Look::Noise)).unwrap());
+    assert!(store.write_back() > 0);
+    let tier = store.stats().tier.unwrap();
+    assert_eq!((tier.put, tier.changed, tier.backed), (10, 0, 10));
+    assert!(tier.bytes_written < 50_000, "ten blocks of 4096 bytes: {tier:?}");
+    check_books(&store);
+}
+
 /// Four times as many blocks as fit are all there, and the store stays within its limit.
 #[test]
 fn tier_keeps_what_memory_cannot() {

@@ -244,8 +244,8 @@ fn start_children(done: &AtomicBool) -> Tally {
     while !done.load(Ordering::Relaxed) {
         let start = Instant::now();
         tally.children += u64::from(Command::new("true").status().is_ok_and(|s| s.success()));
-        // At most a tenth of a processor.
-        thread::sleep(9 * start.elapsed());
+        // At most a tenth of a processor. Bounded, because a child that was stopped takes long.
+        thread::sleep((9 * start.elapsed()).min(Duration::from_secs(1)));
     }
     tally
 }

@@ -2,6 +2,7 @@
 #![allow(
     dead_code,
     unreachable_pub,
+    unused_imports,
     reason = "each test file uses a part of this, and none is outside"
 )]
 
@@ -13,6 +14,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 use zpool_conformance::ReferenceDriver;
+pub use zpool_testing::blocks::{Look, block, stamped, unstamp};
 pub use zpool_testing::random::TestRng;
 use zswap::plugin::Manual;
 use zswap::{PoolSpec, Store, StoreBuilder};
@@ -77,45 +79,6 @@ impl Hasher for Constant {
         0
     }
     fn write(&mut self, _: &[u8]) {}
-}
-
-/// How a block looks to a compressor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
-    SameFilled,
-    /// Runs of one byte: every compressor here shrinks it, from some 40 bytes on.
-    Runs,
-    /// Noise: no compressor shrinks it.
-    Noise,
-}
-
-/// Returns a block of `len` bytes that differs from that of every other seed.
-pub fn block(seed: u64, len: usize, look: Look) -> Vec<u8> {
-    let mut rng = TestRng::new(seed);
-    match look {
-        Look::SameFilled => rng.next().to_le_bytes().into_iter().cycle().take(len).collect(),
-        Look::Noise => (0..len).map(|_| rng.next() as u8).collect(),
-        Look::Runs => {
-            // Runs of 20 bytes, so that no seed gives a period of eight bytes.
-            (0..len.div_ceil(20)).flat_map(|_| [rng.next() as u8; 20]).take(len).collect()
-        }
-    }
-}
-
-/// Returns a block that shrinks, with its key and its version in the first 16 bytes.
-pub fn stamped(key: u64, version: u64, len: usize) -> Vec<u8> {
-    let mut bytes = block(key ^ version.rotate_left(32), len, Look::Runs);
-    bytes[..8].copy_from_slice(&key.to_le_bytes());
-    bytes[8..16].copy_from_slice(&version.to_le_bytes());
-    bytes
-}
-
-/// Returns the key and version of a stamped block, after checking every byte.
-pub fn unstamp(bytes: &[u8]) -> (u64, u64) {
-    let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
-    let (key, version) = (word(0), word(8));
-    assert!(stamped(key, version, bytes.len()) == bytes, "torn or foreign bytes under key {key}");
-    (key, version)
 }
 
 /// Checks the accounts of an idle store: entries by kind, and objects by pool (one for each entry

@@ -6,6 +6,7 @@ use std::io;
 use std::time::Instant;
 
 use benches::Failure;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 use workload::{MemoryGroup, Pages, Rng, Zipf, answer, clocked_process, refuse_huge_pages};
 use zpool_region::{Region, RegionControl};
@@ -32,6 +33,8 @@ pub(crate) struct Task {
     /// `zipf` or `scan`.
     pub(crate) work: String,
     pub(crate) spec: String,
+    /// Whether the process uses one processor.
+    pub(crate) bound: bool,
     /// Bytes that should be resident.
     pub(crate) resident: usize,
     /// The folder of the kernel's memory group.
@@ -58,11 +61,24 @@ type Access = (u32, bool);
 /// Measures in this process and answers.
 pub(crate) fn measure_here(task: &[String]) -> Result<(), Failure> {
     let task: Task = serde_json::from_str(task.first().ok_or("a child has a task")?)?;
+    if task.bound {
+        use_one_processor()?;
+    }
     let measured = match &task.group {
         Some(folder) => measure_swap(&task, &MemoryGroup::at(folder))?,
         None => measure_region(&task)?,
     };
     Ok(answer(&measured)?)
+}
+
+/// Binds this thread, and those that it starts, to the last of its processors. The first one tends
+/// to serve the system's interrupts.
+fn use_one_processor() -> io::Result<()> {
+    let allowed = sched_getaffinity(None)?;
+    let last = (0..CpuSet::MAX_CPU).rev().find(|&number| allowed.is_set(number));
+    let mut only = CpuSet::new();
+    only.set(last.ok_or_else(|| io::Error::other("no processor is allowed"))?);
+    Ok(sched_setaffinity(None, &only)?)
 }
 
 fn measure_region(task: &Task) -> Result<Measured, Failure> {

@@ -65,9 +65,15 @@ impl ColdChoice<'_> {
 
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Fills the segment with cold blocks. Blocks with a clean copy leave memory at once.
+    ///
+    /// Stops a turn of the hand after the first block was chosen, because the hand would then choose
+    /// the same ones again.
     pub(super) fn stage_cold(&self, batch: &mut WritebackBatch<'_, '_>) {
-        let mut fruitless = 0;
-        while fruitless <= FRUITLESS_TURNS * self.index().shards() {
+        let shards = self.index().shards();
+        // Shards that the hand has passed: since it has found something, and since it has chosen
+        // the first block.
+        let (mut fruitless, mut since_first) = (0, 0);
+        while fruitless <= FRUITLESS_TURNS * shards && since_first < shards {
             let mut choice = ColdChoice::new(batch.staged.room(PINS));
             let eviction = self.eviction();
             let coldest = self.index().pass_cold(
@@ -86,7 +92,10 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                     }
                     self.notify_listener((key, value));
                 }
-                Coldest::End | Coldest::Empty => fruitless += 1,
+                Coldest::End | Coldest::Empty => {
+                    fruitless += 1;
+                    since_first += usize::from(!batch.blocks.is_empty());
+                }
                 Coldest::Warm | Coldest::Pinned => {}
             }
             if found {

@@ -1,0 +1,52 @@
+//! Blocks of bytes for tests: each differs from those of other seeds, and some say which one they
+//! are.
+
+use crate::random::TestRng;
+
+/// How a block looks to a compressor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// One word, again and again.
+    SameFilled,
+    /// Runs of one byte: every compressor here shrinks it, from some 40 bytes on.
+    Runs,
+    /// Noise: no compressor shrinks it.
+    Noise,
+}
+
+/// Returns a block of `len` bytes that differs from that of every other seed.
+pub fn block(seed: u64, len: usize, look: Look) -> Vec<u8> {
+    let mut rng = TestRng::new(seed);
+    match look {
+        Look::SameFilled => rng.next().to_le_bytes().into_iter().cycle().take(len).collect(),
+        Look::Noise => (0..len).map(|_| rng.next() as u8).collect(),
+        Look::Runs => {
+            // Runs of 20 bytes, so that no seed gives a period of eight bytes.
+            (0..len.div_ceil(20)).flat_map(|_| [rng.next() as u8; 20]).take(len).collect()
+        }
+    }
+}
+
+/// Returns a block that shrinks, with its key and its version in the first 16 bytes.
+///
+/// # Panics
+///
+/// If `len` is less than 16.
+pub fn stamped(key: u64, version: u64, len: usize) -> Vec<u8> {
+    let mut bytes = block(key ^ version.rotate_left(32), len, Look::Runs);
+    bytes[..8].copy_from_slice(&key.to_le_bytes());
+    bytes[8..16].copy_from_slice(&version.to_le_bytes());
+    bytes
+}
+
+/// Returns the key and version of a stamped block, after checking every byte.
+///
+/// # Panics
+///
+/// If `bytes` are not a whole stamped block.
+pub fn unstamp(bytes: &[u8]) -> (u64, u64) {
+    let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+    let (key, version) = (word(0), word(8));
+    assert!(stamped(key, version, bytes.len()) == bytes, "torn or foreign bytes under key {key}");
+    (key, version)
+}
