@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use zpool_core::CreateError;
 use zpool_core::compress::{
-    CodecError, CodecProperties, Compressed, CompressionContext, Compressor, CompressorDriver,
+    CodecCapabilities, CodecError, Compressed, CompressionContext, Compressor, CompressorDriver,
 };
 use zpool_core::spec::{Component, Params};
 
@@ -78,8 +78,8 @@ impl Compressor for Rle {
         &self.identity
     }
 
-    fn properties(&self) -> CodecProperties {
-        CodecProperties::new("MIT OR Apache-2.0")
+    fn capabilities(&self) -> CodecCapabilities {
+        CodecCapabilities::new("MIT OR Apache-2.0")
             .with_stateless_decompression()
             .with_no_heap_once_warm()
     }

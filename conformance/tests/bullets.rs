@@ -18,10 +18,10 @@ const EXEMPT: [(&str, &str); 7] = [
     ("W10", "a permission to block"),
 ];
 
-/// Methods and properties that cases name. They are in a contract and have no number.
+/// Methods and capabilities that cases name. They are in a contract and have no number.
 const UNNUMBERED: [&str; 9] = [
     "`identity`",
-    "`properties`",
+    "`capabilities`",
     "`warm_without_heap`",
     "`CompressorDriver::open`",
     "runs_on_caller",

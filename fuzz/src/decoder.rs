@@ -33,7 +33,7 @@ impl Decoder {
     /// If it cannot be opened.
     pub fn with(driver: &dyn CompressorDriver, params: &Params) -> Decoder {
         let compressor = driver.open(params).expect("parameters that it has");
-        let stateless = compressor.properties().stateless_decompression;
+        let stateless = compressor.capabilities().stateless_decompression;
         let context = (!stateless).then(|| compressor.decompression_context().expect("a context"));
         Decoder { compressor, context }
     }

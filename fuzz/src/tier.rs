@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock, Mutex};
 
-use zswap::plugin::{BackingError, BackingProperties, BackingStore, Manual, SegmentNumber};
+use zswap::plugin::{BackingCapabilities, BackingError, BackingStore, Manual, SegmentNumber};
 use zswap::tier::Residence;
 use zswap::{AtLimit, Error, Store};
 
@@ -38,8 +38,8 @@ impl HostileTier {
 }
 
 impl BackingStore for HostileTier {
-    fn properties(&self) -> BackingProperties {
-        BackingProperties::new(SEGMENT, SEGMENTS).unwrap()
+    fn capabilities(&self) -> BackingCapabilities {
+        BackingCapabilities::new(SEGMENT, SEGMENTS).unwrap()
     }
 
     fn write(&self, segment: SegmentNumber, bytes: &[u8]) -> Result<(), BackingError> {

@@ -1,7 +1,7 @@
 //! tokio's blocking threads as an executor: `cargo run -p zpool-manager --example tokio`.
 //!
 //! `spawn_blocking` allocates, so `submit` is not legal inside a no-block section, as the default
-//! properties state. The manager therefore puts its own queue in front. Destroying a pool may
+//! capabilities state. The manager therefore puts its own queue in front. Destroying a pool may
 //! block, so it belongs on tokio's blocking threads and never on the reactor's.
 
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use zpool_core::exec::{Executor, ExecutorProperties};
+use zpool_core::exec::{Executor, ExecutorCapabilities};
 use zpool_core::internal::{Foreign, catch};
 use zpool_core::page::{PageSource, default_source};
 use zpool_core::spec::PoolSpec;
@@ -18,7 +18,7 @@ use crate::release::pool_executor::PoolExecutor;
 use crate::shared::Shared;
 
 /// Default for the largest block, in bytes.
-pub const DEFAULT_BLOCK_LEN: usize = 4096;
+pub const DEFAULT_BLOCK_SIZE: usize = 4096;
 
 /// Default for the number of pools that may await destruction before a switch waits.
 pub const DEFAULT_MAX_PENDING: usize = 16;
@@ -27,7 +27,7 @@ pub const DEFAULT_MAX_PENDING: usize = 16;
 #[derive(Debug)]
 pub struct ManagerBuilder {
     registry: Arc<Registry>,
-    block_len: usize,
+    block_size: usize,
     source: Option<Foreign<Arc<dyn PageSource>>>,
     executor: Option<Foreign<Arc<dyn Executor>>>,
     max_pending: usize,
@@ -42,7 +42,7 @@ impl PoolManager {
     pub fn builder(registry: Arc<Registry>) -> ManagerBuilder {
         ManagerBuilder {
             registry,
-            block_len: DEFAULT_BLOCK_LEN,
+            block_size: DEFAULT_BLOCK_SIZE,
             source: None,
             executor: None,
             max_pending: DEFAULT_MAX_PENDING,
@@ -54,10 +54,10 @@ impl PoolManager {
 }
 
 impl ManagerBuilder {
-    /// Sets the largest block in bytes (default [`DEFAULT_BLOCK_LEN`]). Pools and contexts are made
+    /// Sets the largest block in bytes (default [`DEFAULT_BLOCK_SIZE`]). Pools and contexts are made
     /// for this length.
-    pub fn block_len(self, bytes: usize) -> Self {
-        ManagerBuilder { block_len: bytes, ..self }
+    pub fn block_size(self, bytes: usize) -> Self {
+        ManagerBuilder { block_size: bytes, ..self }
     }
 
     /// Sets the source of the pools' frames (default: mapped memory, shared by the process).
@@ -70,7 +70,7 @@ impl ManagerBuilder {
     ///
     /// - An executor whose `submit` is not legal inside a no-block section is used behind a
     ///   [relay](WorkQueue::relay). One that runs jobs on the caller is not.
-    /// - An executor that panics when it is asked for its properties counts as cautious.
+    /// - An executor that panics when it is asked for its capabilities counts as cautious.
     pub fn executor(self, executor: Arc<dyn Executor>) -> Self {
         ManagerBuilder { executor: Some(executor.into()), ..self }
     }
@@ -107,8 +107,8 @@ impl ManagerBuilder {
         let (executor, queue) = match self.executor {
             Some(executor) => {
                 let executor = Arc::clone(&executor);
-                let properties = properties_of(&*executor);
-                if properties.submit_in_no_block || properties.runs_on_caller {
+                let capabilities = properties_of(&*executor);
+                if capabilities.submit_in_no_block || capabilities.runs_on_caller {
                     (executor, None)
                 } else {
                     let queue = Arc::new(WorkQueue::relay("zpool-relay", executor)?);
@@ -120,12 +120,12 @@ impl ManagerBuilder {
                 (worker.executor(), Some(JobQueue::Shared(worker)))
             }
         };
-        let properties = properties_of(&*executor);
+        let capabilities = properties_of(&*executor);
         let shared = Shared::new(executor, Notifier::new(self.observer));
         let config = Config {
-            block_len: self.block_len,
+            block_size: self.block_size,
             source: self.source.unwrap_or_else(|| default_source().into()),
-            pool_executor: Arc::new(PoolExecutor::new(shared.clone(), properties)),
+            pool_executor: Arc::new(PoolExecutor::new(shared.clone(), capabilities)),
             max_pending: self.max_pending,
             revive: self.revive,
             wipe_on_free: self.wipe_on_free,
@@ -146,9 +146,9 @@ impl ManagerBuilder {
     }
 }
 
-/// Asks a foreign executor for its properties.
-fn properties_of(executor: &dyn Executor) -> ExecutorProperties {
-    catch(|| executor.properties()).unwrap_or(ExecutorProperties::CAUTIOUS)
+/// Asks a foreign executor for its capabilities.
+fn properties_of(executor: &dyn Executor) -> ExecutorCapabilities {
+    catch(|| executor.capabilities()).unwrap_or(ExecutorCapabilities::CAUTIOUS)
 }
 
 /// The reason why no manager was made.

@@ -81,7 +81,7 @@ mod shared;
 mod stats;
 mod switch;
 
-pub use builder::{BuildError, DEFAULT_BLOCK_LEN, DEFAULT_MAX_PENDING, ManagerBuilder};
+pub use builder::{BuildError, DEFAULT_BLOCK_SIZE, DEFAULT_MAX_PENDING, ManagerBuilder};
 pub use error::{RegistryError, SwitchError};
 pub use manager::PoolManager;
 #[cfg(feature = "tracing")]

@@ -68,7 +68,7 @@ pub(crate) enum JobQueue {
 /// The settings of a manager, as the builder resolved them.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
-    pub(crate) block_len: usize,
+    pub(crate) block_size: usize,
     pub(crate) source: Foreign<Arc<dyn PageSource>>,
     pub(crate) pool_executor: Arc<dyn Executor>,
     pub(crate) max_pending: usize,
@@ -100,8 +100,8 @@ impl PoolManager {
     }
 
     /// Returns the largest block in bytes.
-    pub fn block_len(&self) -> usize {
-        self.config.block_len
+    pub fn block_size(&self) -> usize {
+        self.config.block_size
     }
 
     /// Returns the executor for background work of pools. It passes jobs on to the manager's

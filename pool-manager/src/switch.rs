@@ -330,14 +330,14 @@ impl PoolManager {
     }
 
     pub(crate) fn construct(&self, plan: SwitchPlan) -> Result<Pool, SwitchError> {
-        let config = PoolConfig::new(Arc::clone(&self.config.source), self.config.block_len)
+        let config = PoolConfig::new(Arc::clone(&self.config.source), self.config.block_size)
             .with_params(plan.params)
             .with_wipe_on_free(self.config.wipe_on_free)
             .with_executor(self.config.pool_executor.clone());
         let contexts = self.shared.contexts.clone();
-        // The codec first: making it only asks the compressor for its properties.
+        // The codec first: making it only asks the compressor for its capabilities.
         let codec = constructing(&plan.spec.compressor, || {
-            Ok(Codec::new(plan.algorithm, self.config.block_len).with_budget(contexts))
+            Ok(Codec::new(plan.algorithm, self.config.block_size).with_budget(contexts))
         })?;
         let driver = &plan.drivers.allocator.driver;
         let (zpool, id) = constructing(&plan.spec.allocator, || {

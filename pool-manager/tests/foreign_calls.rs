@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::common::*;
 use zpool_core::compress::{Compressor, CompressorDriver};
-use zpool_core::exec::{DrainExecutor, Executor, ExecutorProperties, Job, Manual, Refused};
+use zpool_core::exec::{DrainExecutor, Executor, ExecutorCapabilities, Job, Manual, Refused};
 use zpool_core::page::{HeapSource, ObservedSource};
 use zpool_core::spec::Params;
 use zpool_core::{
@@ -46,7 +46,7 @@ fn contained<R>(call: impl FnOnce() -> R) -> R {
     })
 }
 
-/// An executor that panics when it is asked for its properties, formatted, or dropped.
+/// An executor that panics when it is asked for its capabilities, formatted, or dropped.
 struct BadExecutor {
     inner: Manual,
     _bomb: Bomb,
@@ -63,12 +63,12 @@ impl Executor for BadExecutor {
         self.inner.submit(job)
     }
 
-    fn properties(&self) -> ExecutorProperties {
+    fn capabilities(&self) -> ExecutorCapabilities {
         panic_any(Payload);
     }
 }
 
-/// An executor may panic in its properties, its `Debug` and its drop, directly and behind a relay.
+/// An executor may panic in its capabilities, its `Debug` and its drop, directly and behind a relay.
 #[test]
 fn executor_panics_outside_submit_are_caught() {
     let (script, drops) = (Script::new(), Arc::new(AtomicUsize::new(0)));
@@ -76,9 +76,9 @@ fn executor_panics_outside_submit_are_caught() {
     contained(|| {
         let building = builder(&script).executor(bad());
         assert!(format!("{building:?}").contains("Debug panicked"));
-        // Without properties it promises nothing, so it is used behind a relay.
+        // Without capabilities it promises nothing, so it is used behind a relay.
         let manager = building.build(&spec("a+x")).unwrap();
-        assert!(manager.executor().properties().submit_in_no_block);
+        assert!(manager.executor().capabilities().submit_in_no_block);
         manager.switch(&spec("b+x")).unwrap();
         assert!(!format!("{manager:?} {:?}", manager.executor()).is_empty());
     });
@@ -89,7 +89,7 @@ fn executor_panics_outside_submit_are_caught() {
     assert_eq!(script.alive(), 0);
     contained(|| {
         let relay = WorkQueue::relay("bad", bad()).unwrap();
-        assert!(!relay.properties().ordered);
+        assert!(!relay.capabilities().ordered);
         relay.submit(Job::new("job", || ())).unwrap();
         relay.shutdown().unwrap();
         drop(relay);
@@ -110,8 +110,8 @@ impl Executor for PanicsInDrop {
         self.0.submit(job)
     }
 
-    fn properties(&self) -> ExecutorProperties {
-        self.0.properties()
+    fn capabilities(&self) -> ExecutorCapabilities {
+        self.0.capabilities()
     }
 }
 

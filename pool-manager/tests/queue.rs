@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use zpool_core::NoBlock;
 use zpool_core::exec::{
-    DrainError, DrainExecutor, Executor, ExecutorProperties, Job, RefusedReason,
+    DrainError, DrainExecutor, Executor, ExecutorCapabilities, Job, RefusedReason,
 };
 use zpool_manager::WorkQueue;
 use zpool_testing::executors::SpawningExecutor;
@@ -194,8 +194,8 @@ fn concurrent_and_nested_submits_all_run() {
 fn relay_submit_is_legal_in_no_block() {
     let (spawning, ran) = (Arc::new(SpawningExecutor::default()), Arc::new(AtomicUsize::new(0)));
     let relay = WorkQueue::relay("relay", spawning.clone()).unwrap();
-    assert_eq!(spawning.properties(), ExecutorProperties::CAUTIOUS);
-    assert!(relay.properties().submit_in_no_block && !relay.properties().ordered);
+    assert_eq!(spawning.capabilities(), ExecutorCapabilities::CAUTIOUS);
+    assert!(relay.capabilities().submit_in_no_block && !relay.capabilities().ordered);
     for _ in 0..20 {
         let _section = NoBlock::enter();
         relay.submit(counting("relayed", &ran)).unwrap();

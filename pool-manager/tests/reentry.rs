@@ -8,10 +8,10 @@ use crate::common::*;
 use parking_lot::Mutex;
 use zpool_core::NoBlock;
 use zpool_core::compress::{
-    CodecError, CodecProperties, CompressionContext, Compressor, CompressorDriver,
+    CodecCapabilities, CodecError, CompressionContext, Compressor, CompressorDriver,
     DecompressionContext,
 };
-use zpool_core::exec::{DrainError, DrainExecutor, Executor, ExecutorProperties, Job, Refused};
+use zpool_core::exec::{DrainError, DrainExecutor, Executor, ExecutorCapabilities, Job, Refused};
 use zpool_core::spec::{Component, Params};
 use zpool_core::{
     Capabilities, CreateError, FreeError, Handle, PoolConfig, PoolError, PoolId, PoolStats,
@@ -129,13 +129,13 @@ impl Compressor for Wrapped {
         &self.1
     }
 
-    fn properties(&self) -> CodecProperties {
-        self.2.panic_in("properties");
-        self.0.properties()
+    fn capabilities(&self) -> CodecCapabilities {
+        self.2.panic_in("capabilities");
+        self.0.capabilities()
     }
 
-    fn compress_bound(&self, block_len: usize) -> usize {
-        self.0.compress_bound(block_len)
+    fn compress_bound(&self, block_size: usize) -> usize {
+        self.0.compress_bound(block_size)
     }
 
     fn shared_bytes(&self) -> usize {
@@ -202,7 +202,7 @@ fn panicking_compressor_facts_are_switch_error() {
     let (script, whimsical) = (Script::new(), SideEffectDriver::default());
     let manager = builder(&script).build(&spec("a+x")).unwrap();
     manager.registry().register_compressor(Arc::new(whimsical.clone())).unwrap();
-    for method in ["identity", "properties", "shared_bytes"] {
+    for method in ["identity", "capabilities", "shared_bytes"] {
         *whimsical.0.panics_in.lock() = method;
         let error = manager.switch(&spec("b+w")).unwrap_err();
         assert!(
@@ -374,8 +374,8 @@ impl Executor for NoLater {
         panic!("no clock")
     }
 
-    fn properties(&self) -> ExecutorProperties {
-        self.0.properties()
+    fn capabilities(&self) -> ExecutorCapabilities {
+        self.0.capabilities()
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::common::*;
 use parking_lot::Mutex;
 use zpool_core::exec::{
-    DrainError, DrainExecutor, Executor, ExecutorProperties, Job, Manual, Refused, RefusedReason,
+    DrainError, DrainExecutor, Executor, ExecutorCapabilities, Job, Manual, Refused, RefusedReason,
 };
 use zpool_core::{NoBlock, PoolConfig, ZPool, ZPoolDriver};
 use zpool_manager::{
@@ -263,8 +263,8 @@ impl Executor for RefusesLate {
         Err(Refused { job, reason: RefusedReason::Full })
     }
 
-    fn properties(&self) -> ExecutorProperties {
-        ExecutorProperties::CAUTIOUS.with_submit_in_no_block()
+    fn capabilities(&self) -> ExecutorCapabilities {
+        ExecutorCapabilities::CAUTIOUS.with_submit_in_no_block()
     }
 }
 
@@ -309,8 +309,8 @@ impl Executor for BlockingExecutor {
         Err(Refused { job, reason: RefusedReason::Full })
     }
 
-    fn properties(&self) -> ExecutorProperties {
-        ExecutorProperties::CAUTIOUS.with_submit_in_no_block()
+    fn capabilities(&self) -> ExecutorCapabilities {
+        ExecutorCapabilities::CAUTIOUS.with_submit_in_no_block()
     }
 }
 

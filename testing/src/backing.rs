@@ -11,22 +11,22 @@ use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use zpool_core::backing::{
-    AlignedBytes, BackingError, BackingProperties, BackingStore, SegmentNumber,
+    AlignedBytes, BackingCapabilities, BackingError, BackingStore, SegmentNumber,
 };
 
 use crate::random::TestRng;
 
 /// Keeps segments in memory.
 pub struct MemoryBacking {
-    properties: BackingProperties,
+    capabilities: BackingCapabilities,
     segments: Box<[RwLock<Option<Vec<u8>>>]>,
 }
 
 impl MemoryBacking {
-    /// Makes an empty store with any properties.
-    pub fn new(properties: BackingProperties) -> MemoryBacking {
-        let segments = (0..properties.segments()).map(|_| RwLock::default()).collect();
-        MemoryBacking { properties, segments }
+    /// Makes an empty store with any capabilities.
+    pub fn new(capabilities: BackingCapabilities) -> MemoryBacking {
+        let segments = (0..capabilities.segments()).map(|_| RwLock::default()).collect();
+        MemoryBacking { capabilities, segments }
     }
 
     /// Loses the contents of `segment`, as a remote medium may. Reads find it gone.
@@ -42,24 +42,24 @@ impl MemoryBacking {
 
     /// Returns the number of segments that hold something.
     pub fn segments_held(&self) -> usize {
-        (0..self.properties.segments())
+        (0..self.capabilities.segments())
             .filter(|n| self.written(SegmentNumber::new(*n)).is_some())
             .count()
     }
 
     fn segment(&self, segment: SegmentNumber) -> &RwLock<Option<Vec<u8>>> {
-        self.properties.check_discard(segment);
+        self.capabilities.check_discard(segment);
         &self.segments[segment.get() as usize]
     }
 }
 
 impl BackingStore for MemoryBacking {
-    fn properties(&self) -> BackingProperties {
-        self.properties
+    fn capabilities(&self) -> BackingCapabilities {
+        self.capabilities
     }
 
     fn write(&self, segment: SegmentNumber, bytes: &[u8]) -> Result<(), BackingError> {
-        self.properties.check_write(segment, bytes);
+        self.capabilities.check_write(segment, bytes);
         let mut copy = Vec::new();
         copy.try_reserve_exact(bytes.len()).map_err(BackingError::failed)?;
         copy.extend_from_slice(bytes);
@@ -73,7 +73,7 @@ impl BackingStore for MemoryBacking {
         offset: usize,
         into: &mut [u8],
     ) -> Result<(), BackingError> {
-        self.properties.check_read(segment, offset, into);
+        self.capabilities.check_read(segment, offset, into);
         let held = self.segment(segment).read().unwrap_or_else(PoisonError::into_inner);
         let bytes = held.as_ref().ok_or(BackingError::Gone)?;
         let range = bytes
@@ -91,7 +91,7 @@ impl BackingStore for MemoryBacking {
 
 impl fmt::Debug for MemoryBacking {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MemoryBacking({:?})", self.properties)
+        write!(f, "MemoryBacking({:?})", self.capabilities)
     }
 }
 
@@ -167,9 +167,9 @@ impl FaultyBacking {
         FaultyBacking { inner, state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Makes one above memory, with any properties.
-    pub fn in_memory(properties: BackingProperties) -> FaultyBacking {
-        FaultyBacking::new(Arc::new(MemoryBacking::new(properties)))
+    /// Makes one above memory, with any capabilities.
+    pub fn in_memory(capabilities: BackingCapabilities) -> FaultyBacking {
+        FaultyBacking::new(Arc::new(MemoryBacking::new(capabilities)))
     }
 
     /// Makes those calls of one method fail from now on, in place of what was injected before.
@@ -247,7 +247,7 @@ impl FaultyBacking {
 
     /// Returns half of `len`, a multiple of the alignment.
     fn half(&self, len: usize) -> usize {
-        let alignment = self.inner.properties().alignment();
+        let alignment = self.inner.capabilities().alignment();
         len / 2 / alignment * alignment
     }
 
@@ -260,7 +260,7 @@ impl FaultyBacking {
     }
 
     fn write_flipped(&self, segment: SegmentNumber, bytes: &[u8]) -> Result<(), BackingError> {
-        let mut copy = AlignedBytes::zeroed(bytes.len(), self.inner.properties().alignment())?;
+        let mut copy = AlignedBytes::zeroed(bytes.len(), self.inner.capabilities().alignment())?;
         copy.copy_from_slice(bytes);
         self.flip_a_bit(&mut copy);
         self.inner.write(segment, &copy)
@@ -268,7 +268,7 @@ impl FaultyBacking {
 
     fn read_torn(&self, segment: SegmentNumber, offset: usize, into: &mut [u8]) -> BackingError {
         let half = self.half(into.len());
-        if half > 0 && self.inner.properties().partial_reads() {
+        if half > 0 && self.inner.capabilities().partial_reads() {
             // What the first half holds after an error makes no difference.
             let _ = self.inner.read(segment, offset, &mut into[..half]);
         }
@@ -283,12 +283,12 @@ fn failed(what: &'static str) -> BackingError {
 }
 
 impl BackingStore for FaultyBacking {
-    fn properties(&self) -> BackingProperties {
-        self.inner.properties()
+    fn capabilities(&self) -> BackingCapabilities {
+        self.inner.capabilities()
     }
 
     fn write(&self, segment: SegmentNumber, bytes: &[u8]) -> Result<(), BackingError> {
-        self.properties().check_write(segment, bytes);
+        self.capabilities().check_write(segment, bytes);
         match self.begin(BackingCall::Write) {
             None | Some(BackingFault::Stalled) => self.inner.write(segment, bytes),
             Some(BackingFault::Failed) => Err(failed("a write that fails")),
@@ -306,7 +306,7 @@ impl BackingStore for FaultyBacking {
         offset: usize,
         into: &mut [u8],
     ) -> Result<(), BackingError> {
-        self.properties().check_read(segment, offset, into);
+        self.capabilities().check_read(segment, offset, into);
         match self.begin(BackingCall::Read) {
             None | Some(BackingFault::Stalled) => self.inner.read(segment, offset, into),
             Some(BackingFault::Failed | BackingFault::Full) => Err(failed("a read that fails")),
@@ -325,7 +325,7 @@ impl BackingStore for FaultyBacking {
     }
 
     fn discard(&self, segment: SegmentNumber) -> Result<(), BackingError> {
-        self.properties().check_discard(segment);
+        self.capabilities().check_discard(segment);
         match self.begin(BackingCall::Discard) {
             None | Some(BackingFault::Stalled | BackingFault::Gone | BackingFault::FlippedBit) => {
                 self.inner.discard(segment)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use zpool_core::CreateError;
 use zpool_core::compress::{
-    Codec, CodecError, CodecProperties, Compressed, CompressionContext, Compressor,
+    Codec, CodecCapabilities, CodecError, Compressed, CompressionContext, Compressor,
     CompressorDriver, DecompressionContext,
 };
 use zpool_core::spec::{Component, Params};
@@ -38,8 +38,8 @@ impl Compressor for CopyCompressor {
         &self.0
     }
 
-    fn properties(&self) -> CodecProperties {
-        CodecProperties::new("MIT").with_stateless_decompression()
+    fn capabilities(&self) -> CodecCapabilities {
+        CodecCapabilities::new("MIT").with_stateless_decompression()
     }
 
     fn compress_bound(&self, block_len: usize) -> usize {
@@ -156,12 +156,12 @@ impl<H: CodecHooks> Compressor for HookedCompressor<H> {
         &self.0
     }
 
-    fn properties(&self) -> CodecProperties {
-        let properties = CodecProperties::new("MIT");
+    fn capabilities(&self) -> CodecCapabilities {
+        let capabilities = CodecCapabilities::new("MIT");
         if H::DECOMPRESSION_CONTEXTS {
-            properties
+            capabilities
         } else {
-            properties.with_stateless_decompression()
+            capabilities.with_stateless_decompression()
         }
     }
 
@@ -252,10 +252,10 @@ pub fn pass(codec: &Codec, blocks: &[Vec<u8>]) -> Heap {
 /// If a refused allocation is not an error, or if there were hardly any to refuse.
 pub fn check_refusals(compressor: &dyn Compressor) {
     let mut refusals = 0;
-    for max_block_len in [4096, 1 << 20] {
+    for max_block_size in [4096, 1 << 20] {
         for others in 0.. {
             let (compressed, refused) = refusing_some(Refusal::Nth(others), || {
-                let mut context = compressor.compression_context(max_block_len)?;
+                let mut context = compressor.compression_context(max_block_size)?;
                 context.compress(&[7; 600], &mut [0; 100])?;
                 context.compress(&[7; 4000], &mut [0; 100])
             });

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use zpool_core::NoBlock;
-use zpool_core::exec::{Executor, ExecutorProperties, Job, Manual, Refused, RefusedReason};
+use zpool_core::exec::{Executor, ExecutorCapabilities, Job, Manual, Refused, RefusedReason};
 
 /// Refuses every job as full, and promises that it may be called in a no-block section.
 #[derive(Debug, Default)]
@@ -52,7 +52,7 @@ type Script = dyn Fn(Job) -> Result<(), Refused> + Send + Sync;
 /// Passes each job to the test's closure.
 pub struct ScriptedExecutor {
     script: Box<Script>,
-    properties: ExecutorProperties,
+    capabilities: ExecutorCapabilities,
 }
 
 /// Returns the job to its submitter, as an executor without room does.
@@ -77,8 +77,8 @@ impl Executor for RefusingExecutor {
         refuse(job)
     }
 
-    fn properties(&self) -> ExecutorProperties {
-        ExecutorProperties::CAUTIOUS.with_submit_in_no_block()
+    fn capabilities(&self) -> ExecutorCapabilities {
+        ExecutorCapabilities::CAUTIOUS.with_submit_in_no_block()
     }
 }
 
@@ -132,8 +132,8 @@ impl Executor for UnwillingExecutor {
         self.submit(job)
     }
 
-    fn properties(&self) -> ExecutorProperties {
-        ExecutorProperties::CAUTIOUS.with_submit_in_no_block()
+    fn capabilities(&self) -> ExecutorCapabilities {
+        ExecutorCapabilities::CAUTIOUS.with_submit_in_no_block()
     }
 }
 
@@ -167,7 +167,7 @@ impl ScriptedExecutor {
     pub fn new(
         script: impl Fn(Job) -> Result<(), Refused> + Send + Sync + 'static,
     ) -> ScriptedExecutor {
-        ScriptedExecutor { script: Box::new(script), properties: ExecutorProperties::CAUTIOUS }
+        ScriptedExecutor { script: Box::new(script), capabilities: ExecutorCapabilities::CAUTIOUS }
     }
 
     /// Creates an executor that may be called in a no-block section, so that a manager calls it
@@ -175,8 +175,8 @@ impl ScriptedExecutor {
     pub fn in_no_block(
         script: impl Fn(Job) -> Result<(), Refused> + Send + Sync + 'static,
     ) -> ScriptedExecutor {
-        let properties = ExecutorProperties::CAUTIOUS.with_submit_in_no_block();
-        ScriptedExecutor { properties, ..ScriptedExecutor::new(script) }
+        let capabilities = ExecutorCapabilities::CAUTIOUS.with_submit_in_no_block();
+        ScriptedExecutor { capabilities, ..ScriptedExecutor::new(script) }
     }
 }
 
@@ -191,8 +191,8 @@ impl Executor for ScriptedExecutor {
         (self.script)(job)
     }
 
-    fn properties(&self) -> ExecutorProperties {
-        self.properties
+    fn capabilities(&self) -> ExecutorCapabilities {
+        self.capabilities
     }
 }
 
@@ -245,7 +245,7 @@ mod tests {
             "refused" => refuse(job),
             _ => job.run().map_err(|_| unreachable!("it does not panic")),
         });
-        assert!(executor.properties().submit_in_no_block);
+        assert!(executor.capabilities().submit_in_no_block);
         executor.submit(Job::new("run", || ())).unwrap();
         let refused = executor.submit(Job::new("refused", || ())).unwrap_err();
         assert_eq!(refused.job.label(), "refused");

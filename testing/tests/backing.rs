@@ -3,13 +3,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
-use zpool_core::backing::{BackingError, BackingProperties, BackingStore, SegmentNumber};
+use zpool_core::backing::{BackingCapabilities, BackingError, BackingStore, SegmentNumber};
 use zpool_testing::backing::{BackingCall, BackingFault, FaultyBacking, FaultyCalls};
 
 const SEGMENT: SegmentNumber = SegmentNumber::new(1);
 
 fn faulty() -> FaultyBacking {
-    FaultyBacking::in_memory(BackingProperties::new(64, 2).unwrap())
+    FaultyBacking::in_memory(BackingCapabilities::new(64, 2).unwrap())
 }
 
 fn read(store: &FaultyBacking) -> Result<[u8; 64], BackingError> {

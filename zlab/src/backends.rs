@@ -54,12 +54,12 @@ pub(crate) fn run(args: &BackendsArgs) -> Result<ExitCode, Failure> {
         });
     }
     for driver in drivers::compressors() {
-        let properties = driver.open(&Params::default())?.properties();
+        let capabilities = driver.open(&Params::default())?.capabilities();
         report.compressors.push(CompressorRow {
             name: driver.name().to_owned(),
-            licence: properties.licence,
-            stateless_decompression: properties.stateless_decompression,
-            warm_without_heap: properties.warm_without_heap,
+            licence: capabilities.licence,
+            stateless_decompression: capabilities.stateless_decompression,
+            warm_without_heap: capabilities.warm_without_heap,
         });
     }
     print_report(args.json, &report, || tables(&report))

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, Mutex};
 
 use zpool_core::compress::{
-    Codec, CodecError, CodecProperties, Compressed, CompressionContext, Compressor,
+    Codec, CodecCapabilities, CodecError, Compressed, CompressionContext, Compressor,
     DecompressionContext,
 };
 use zpool_core::internal::cpu_shards;
@@ -84,9 +84,9 @@ impl Compressor for Scripted {
     fn identity(&self) -> &Component {
         &self.identity
     }
-    fn properties(&self) -> CodecProperties {
-        let properties = CodecProperties::new("MIT");
-        if self.stateless { properties.with_stateless_decompression() } else { properties }
+    fn capabilities(&self) -> CodecCapabilities {
+        let capabilities = CodecCapabilities::new("MIT");
+        if self.stateless { capabilities.with_stateless_decompression() } else { capabilities }
     }
     fn shared_bytes(&self) -> usize {
         self.shared

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use zpool_core::compress::{
-    Codec, CodecError, CodecProperties, Compressed, CompressionContext, Compressor,
+    Codec, CodecCapabilities, CodecError, Compressed, CompressionContext, Compressor,
     DecompressionContext,
 };
 use zpool_core::exec::Job;
@@ -77,9 +77,9 @@ impl Compressor for Hostile {
     fn identity(&self) -> &Component {
         &self.identity
     }
-    fn properties(&self) -> CodecProperties {
-        let properties = CodecProperties::new("MIT");
-        if self.stateless { properties.with_stateless_decompression() } else { properties }
+    fn capabilities(&self) -> CodecCapabilities {
+        let capabilities = CodecCapabilities::new("MIT");
+        if self.stateless { capabilities.with_stateless_decompression() } else { capabilities }
     }
     fn compress_bound(&self, block_len: usize) -> usize {
         self.state.is_at(At::Bound);

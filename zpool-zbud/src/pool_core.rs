@@ -52,7 +52,7 @@ impl ZbudCore {
         executor: Option<Arc<dyn Executor>>,
         wipe: bool,
     ) -> Arc<ZbudCore> {
-        let executor = executor.filter(|executor| executor.properties().submit_in_no_block);
+        let executor = executor.filter(|executor| executor.capabilities().submit_in_no_block);
         let core = Arc::new_cyclic(|me| ZbudCore {
             mint: HandleMint::new(),
             geometry,

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use zpool_core::exec::{Executor, ExecutorProperties, Job, Refused};
+use zpool_core::exec::{Executor, ExecutorCapabilities, Job, Refused};
 use zpool_core::internal::sync::Mutex;
 use zpool_core::page::{MmapSource, PageSource};
 use zpool_core::{
@@ -37,8 +37,8 @@ impl Executor for Holds {
         Ok(())
     }
 
-    fn properties(&self) -> ExecutorProperties {
-        ExecutorProperties::CAUTIOUS.with_submit_in_no_block()
+    fn capabilities(&self) -> ExecutorCapabilities {
+        ExecutorCapabilities::CAUTIOUS.with_submit_in_no_block()
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::Duration;
 
-use zpool_core::exec::{Executor, ExecutorProperties, Job, Refused, RefusedReason};
+use zpool_core::exec::{Executor, ExecutorCapabilities, Job, Refused, RefusedReason};
 use zpool_core::page::{HeapSource, ObservedSource};
 use zpool_core::{PoolConfig, ZPoolDriver};
 use zpool_zsmalloc::ZsmallocDriver;
@@ -63,8 +63,8 @@ impl Executor for Beside {
         Ok(())
     }
 
-    fn properties(&self) -> ExecutorProperties {
-        ExecutorProperties::CAUTIOUS.with_submit_in_no_block()
+    fn capabilities(&self) -> ExecutorCapabilities {
+        ExecutorCapabilities::CAUTIOUS.with_submit_in_no_block()
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use zpool_core::exec::{Executor, ExecutorProperties, Job, Manual, Refused};
+use zpool_core::exec::{Executor, ExecutorCapabilities, Job, Manual, Refused};
 use zpool_core::page::{HeapSource, PageSource};
 use zpool_core::{CheckPolicy, NoBlock, PoolConfig, ZPoolDriver, set_check_policy};
 use zpool_testing::executors::{Fate, UnwillingExecutor};
@@ -64,8 +64,8 @@ fn job_refused_for_later_is_made_again() {
             self.panics.fetch_add(1, Ordering::Relaxed);
             panic!("no clock");
         }
-        fn properties(&self) -> ExecutorProperties {
-            ExecutorProperties::CAUTIOUS.with_submit_in_no_block()
+        fn capabilities(&self) -> ExecutorCapabilities {
+            ExecutorCapabilities::CAUTIOUS.with_submit_in_no_block()
         }
     }
     let executor = Arc::new(NotLater::default());
@@ -142,8 +142,8 @@ fn drop_with_panicking_executor_frees_frames() {
         fn submit_later(&self, delay: Duration, job: Job) -> Result<(), Refused> {
             self.0.submit_later(delay, job)
         }
-        fn properties(&self) -> ExecutorProperties {
-            self.0.properties()
+        fn capabilities(&self) -> ExecutorCapabilities {
+            self.0.capabilities()
         }
     }
     impl Drop for PanicsInDrop {

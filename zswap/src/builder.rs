@@ -224,7 +224,7 @@ impl<K, S> StoreBuilder<K, S> {
     /// pool cannot be made.
     pub fn build(self) -> Result<Store<K, S>, BuildError> {
         self.check()?;
-        // The names of drivers and the properties of an executor come from foreign code.
+        // The names of drivers and the capabilities of an executor come from foreign code.
         catch_unwind(AssertUnwindSafe(|| self.build_checked()))
             .unwrap_or_else(|panic| Err(BuildError::Panicked(take_panic_message(panic))))
     }
@@ -286,7 +286,7 @@ impl<K, S> StoreBuilder<K, S> {
         let spec = self.spec.or_else(default_spec).ok_or(BuildError::NoSpec)?;
         let registry = registry(self.allocators, self.compressors).map_err(BuildError::Registry)?;
         let mut manager = PoolManager::builder(Arc::new(registry))
-            .block_len(self.block_size)
+            .block_size(self.block_size)
             .max_pending(self.max_pending)
             .revive(self.revive)
             .wipe_on_free(self.wipe_on_free);

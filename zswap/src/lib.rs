@@ -201,15 +201,15 @@ pub mod tier {
 pub mod plugin {
     pub use zpool_core;
     pub use zpool_core::backing::{
-        AlignedBytes, AllocationRefused, BackingError, BackingProperties, BackingStore,
-        PropertiesError, SegmentNumber,
+        AlignedBytes, AllocationRefused, BackingCapabilities, BackingError, BackingStore,
+        CapabilitiesError, SegmentNumber,
     };
     pub use zpool_core::compress::{
-        CodecError, CodecProperties, Compressed, CompressionContext, Compressor, CompressorDriver,
-        DecompressionContext,
+        CodecCapabilities, CodecError, Compressed, CompressionContext, Compressor,
+        CompressorDriver, DecompressionContext,
     };
     pub use zpool_core::exec::{
-        DrainError, DrainExecutor, Executor, ExecutorProperties, Inline, Job, Manual, Refused,
+        DrainError, DrainExecutor, Executor, ExecutorCapabilities, Inline, Job, Manual, Refused,
         RefusedReason,
     };
     pub use zpool_core::page::{BudgetedSource, HeapSource, PageSource};

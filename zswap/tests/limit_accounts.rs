@@ -5,7 +5,7 @@ use std::sync::{Arc, Barrier};
 
 use crate::common::{Look, block, builder, spec};
 use zpool_core::compress::{
-    CodecError, CodecProperties, Compressed, CompressionContext, Compressor, CompressorDriver,
+    CodecCapabilities, CodecError, Compressed, CompressionContext, Compressor, CompressorDriver,
     DecompressionContext,
 };
 use zpool_core::exec::Manual;
@@ -161,8 +161,8 @@ impl Compressor for Greedy {
         &self.identity
     }
 
-    fn properties(&self) -> CodecProperties {
-        CodecProperties::new("MIT")
+    fn capabilities(&self) -> CodecCapabilities {
+        CodecCapabilities::new("MIT")
     }
 
     fn compress_bound(&self, len: usize) -> usize {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::common::{Look, block, builder, check_books, spec};
 use zswap::plugin::{
-    CodecError, CodecProperties, Compressed, CompressionContext, Compressor, CompressorDriver,
+    CodecCapabilities, CodecError, Compressed, CompressionContext, Compressor, CompressorDriver,
     CreateError, Params,
 };
 use zswap::{AtLimit, Component, Store, StoreBuilder};
@@ -54,8 +54,8 @@ impl Compressor for Fat {
     fn identity(&self) -> &Component {
         &self.identity
     }
-    fn properties(&self) -> CodecProperties {
-        CodecProperties::new("MIT").with_stateless_decompression()
+    fn capabilities(&self) -> CodecCapabilities {
+        CodecCapabilities::new("MIT").with_stateless_decompression()
     }
     fn compress_bound(&self, len: usize) -> usize {
         len

@@ -11,7 +11,7 @@ use zpool_conformance::backing_store_suite;
 use zpool_testing::backing::{
     BackingCall, BackingFault, FaultyBacking, FaultyCalls, MemoryBacking,
 };
-use zswap::plugin::{BackingError, BackingProperties, BackingStore, SegmentNumber};
+use zswap::plugin::{BackingCapabilities, BackingError, BackingStore, SegmentNumber};
 use zswap::tier::{FileTier, PageCache, Seal, SealError, SealNonce, SealedStore};
 
 /// Files of 16 segments.
@@ -41,8 +41,8 @@ backing_store_suite!(sealed_file, [parts], || {
     SealedStore::new(file, Cipher::new(7)).unwrap()
 });
 backing_store_suite!(sealed_remote_wholes, [parts, remote], || {
-    let properties = BackingProperties::new(10_000, 20).unwrap();
-    let wholes = MemoryBacking::new(properties.without_partial_reads().with_remote());
+    let capabilities = BackingCapabilities::new(10_000, 20).unwrap();
+    let wholes = MemoryBacking::new(capabilities.without_partial_reads().with_remote());
     SealedStore::with_pieces(wholes, Cipher::new(7), 100).unwrap()
 });
 
@@ -91,8 +91,8 @@ const FIRST: SegmentNumber = SegmentNumber::new(0);
 const SECOND: SegmentNumber = SegmentNumber::new(1);
 
 fn sealed() -> Sealed {
-    let properties = BackingProperties::new(8 * PIECE, 2).unwrap();
-    let memory = Arc::new(MemoryBacking::new(properties));
+    let capabilities = BackingCapabilities::new(8 * PIECE, 2).unwrap();
+    let memory = Arc::new(MemoryBacking::new(capabilities));
     let store = SealedStore::with_pieces(memory.clone(), Cipher::new(1), PIECE).unwrap();
     Sealed { memory, store }
 }
@@ -183,7 +183,7 @@ fn sealed_segments_without_contents_are_gone() {
 /// A write that fails leaves a segment that is gone, and the next write is good.
 #[test]
 fn failed_sealed_write_leaves_nothing() {
-    let faulty = FaultyBacking::in_memory(BackingProperties::new(8 * PIECE, 2).unwrap());
+    let faulty = FaultyBacking::in_memory(BackingCapabilities::new(8 * PIECE, 2).unwrap());
     let store = SealedStore::with_pieces(faulty, Cipher::new(1), PIECE).unwrap();
     let read = || store.read(FIRST, 0, &mut [0; 10]);
     for fault in [BackingFault::Torn, BackingFault::Failed] {
@@ -199,7 +199,7 @@ fn failed_sealed_write_leaves_nothing() {
 /// A read whose segment is written again meanwhile is gone, and not damaged.
 #[test]
 fn sealed_read_that_races_with_write_is_gone() {
-    let faulty = FaultyBacking::in_memory(BackingProperties::new(8 * PIECE, 2).unwrap());
+    let faulty = FaultyBacking::in_memory(BackingCapabilities::new(8 * PIECE, 2).unwrap());
     let store = SealedStore::with_pieces(faulty, Cipher::new(1), PIECE).unwrap();
     store.write(FIRST, &[7; 8 * CONTENTS]).unwrap();
     store.inner().inject(BackingCall::Read, FaultyCalls::Numbered(0..1), BackingFault::Stalled);
@@ -216,12 +216,12 @@ fn sealed_read_that_races_with_write_is_gone() {
 #[test]
 fn impossible_pieces_are_refused() {
     let make = |piece_bytes| {
-        let properties = BackingProperties::new(4096, 2).unwrap().with_alignment(512).unwrap();
-        SealedStore::with_pieces(MemoryBacking::new(properties), Cipher::new(1), piece_bytes)
+        let capabilities = BackingCapabilities::new(4096, 2).unwrap().with_alignment(512).unwrap();
+        SealedStore::with_pieces(MemoryBacking::new(capabilities), Cipher::new(1), piece_bytes)
     };
     for piece_bytes in [0, 16, 700, 8192] {
         let error = make(piece_bytes).unwrap_err().to_string();
         assert!(error.contains("a multiple of 512, and at most the 4096"), "{error}");
     }
-    assert_eq!(make(1024).unwrap().properties().segment_bytes(), 4 * (1024 - 16));
+    assert_eq!(make(1024).unwrap().capabilities().segment_bytes(), 4 * (1024 - 16));
 }

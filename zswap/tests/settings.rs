@@ -7,7 +7,7 @@ use zpool_conformance::ReferenceDriver;
 use zpool_testing::backing::MemoryBacking;
 use zswap::manager::RegistryError;
 use zswap::plugin::zpool_core::page::MmapSource;
-use zswap::plugin::{BackingProperties, CreateError, Params, PoolConfig, ZPool, ZPoolDriver};
+use zswap::plugin::{BackingCapabilities, CreateError, Params, PoolConfig, ZPool, ZPoolDriver};
 use zswap::{AtLimit, BuildError, EvictionDecision, Store, StoreBuilder};
 
 /// Returns the error of `build`, after checking that it is one line that contains all of `words`.
@@ -73,12 +73,12 @@ fn build_listener_without_eviction_is_refused() {
 /// Segments of a tier are dropped as a whole, so no listener can keep one of their blocks.
 #[test]
 fn build_deciding_listener_with_tier_is_refused() {
-    let properties = BackingProperties::new(64 << 10, 4).unwrap();
+    let capabilities = BackingCapabilities::new(64 << 10, 4).unwrap();
     let builder = builder()
         .limit_bytes(1 << 20)
         .at_limit(AtLimit::Evict)
         .on_evict_with(|_, _| EvictionDecision::Evict)
-        .tier(Arc::new(MemoryBacking::new(properties)));
+        .tier(Arc::new(MemoryBacking::new(capabilities)));
     let error = refused(builder, &["`on_evict_with`", "`tier`"]);
     assert!(matches!(error, BuildError::TierWithListener));
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::common::{Look, block, builder, spec, stamped, unstamp};
 use zpool_testing::backing::MemoryBacking;
-use zswap::plugin::{BackingProperties, Manual, NoBlock};
+use zswap::plugin::{BackingCapabilities, Manual, NoBlock};
 use zswap::tier::{LoadOrTicket, Residence, TierPolicy};
 use zswap::{AtLimit, BuildError, Error, Store, StoreBuilder};
 
@@ -14,8 +14,8 @@ const MIB: usize = 1 << 20;
 const SEGMENT: usize = 128 << 10;
 
 fn memory(segments: u32) -> Arc<MemoryBacking> {
-    let properties = BackingProperties::new(SEGMENT, segments).unwrap();
-    Arc::new(MemoryBacking::new(properties.with_alignment(512).unwrap()))
+    let capabilities = BackingCapabilities::new(SEGMENT, segments).unwrap();
+    Arc::new(MemoryBacking::new(capabilities.with_alignment(512).unwrap()))
 }
 
 /// A store whose background job does not run, so that storing threads write.

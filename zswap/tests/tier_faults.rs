@@ -5,20 +5,20 @@ use std::sync::Arc;
 
 use crate::common::{Look, block, builder, spec};
 use zpool_testing::backing::{BackingCall, BackingFault, FaultyBacking, FaultyCalls};
-use zswap::plugin::{BackingProperties, Manual};
+use zswap::plugin::{BackingCapabilities, Manual};
 use zswap::tier::{Residence, TierPolicy, TierStats};
 use zswap::{AtLimit, Error, Store};
 
 const MIB: usize = 1 << 20;
 const SEGMENT: usize = 128 << 10;
 
-fn properties(segments: u32) -> BackingProperties {
-    BackingProperties::new(SEGMENT, segments).unwrap().with_alignment(512).unwrap()
+fn capabilities(segments: u32) -> BackingCapabilities {
+    BackingCapabilities::new(SEGMENT, segments).unwrap().with_alignment(512).unwrap()
 }
 
 /// A store whose background job does not run, above a backing store that fails on demand.
 fn faulty(at_limit: AtLimit, segments: u32) -> (Store<u64>, Arc<FaultyBacking>) {
-    over(at_limit, FaultyBacking::in_memory(properties(segments)))
+    over(at_limit, FaultyBacking::in_memory(capabilities(segments)))
 }
 
 fn over(at_limit: AtLimit, backing: FaultyBacking) -> (Store<u64>, Arc<FaultyBacking>) {
@@ -321,16 +321,16 @@ fn load_during_drop_never_returns_other_bytes() {
 /// A backing store that reads whole segments only, and one without any alignment.
 #[test]
 fn properties_of_all_kinds_work() {
-    let whole = properties(32).without_partial_reads();
-    let plain = BackingProperties::new(100_000, 32).unwrap();
-    let long = BackingProperties::new(5 << 18, 8).unwrap().with_alignment(4096).unwrap();
-    for properties in [whole, plain, long] {
-        let (store, _) = over(AtLimit::Evict, FaultyBacking::in_memory(properties));
+    let whole = capabilities(32).without_partial_reads();
+    let plain = BackingCapabilities::new(100_000, 32).unwrap();
+    let long = BackingCapabilities::new(5 << 18, 8).unwrap().with_alignment(4096).unwrap();
+    for capabilities in [whole, plain, long] {
+        let (store, _) = over(AtLimit::Evict, FaultyBacking::in_memory(capabilities));
         let keys = 900;
         fill(&store, 0..keys);
         for key in 0..keys {
-            assert!(store.load_vec(&key).unwrap().unwrap() == noise(key), "{properties:?}");
+            assert!(store.load_vec(&key).unwrap().unwrap() == noise(key), "{capabilities:?}");
         }
-        assert!(tier(&store).reads > 100, "{properties:?}");
+        assert!(tier(&store).reads > 100, "{capabilities:?}");
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::common::{Look, TestRng, block, builder, spec, stamped, unstamp};
 use zpool_testing::backing::{BackingCall, BackingFault, FaultyBacking, FaultyCalls};
 use zswap::drain::DrainBudget;
-use zswap::plugin::BackingProperties;
+use zswap::plugin::BackingCapabilities;
 use zswap::tier::{LoadOrTicket, TierPolicy};
 use zswap::{AtLimit, Error, Store};
 
@@ -170,8 +170,8 @@ fn inject(backing: &FaultyBacking, refuses: bool, over: &AtomicBool) {
 }
 
 fn storm(at_limit: AtLimit, segments: u32, with_faults: bool) -> (Store<u64>, u64) {
-    let properties = BackingProperties::new(64 << 10, segments).unwrap();
-    let backing = Arc::new(FaultyBacking::in_memory(properties.with_alignment(512).unwrap()));
+    let capabilities = BackingCapabilities::new(64 << 10, segments).unwrap();
+    let backing = Arc::new(FaultyBacking::in_memory(capabilities.with_alignment(512).unwrap()));
     let refuses = at_limit == AtLimit::Refuse;
     let policy = if refuses { TierPolicy::Refuse } else { TierPolicy::DropOldest };
     let store = builder()

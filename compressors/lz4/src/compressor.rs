@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lz4_flex::block::get_maximum_output_size;
 use zpool_core::CreateError;
 use zpool_core::compress::{
-    CodecError, CodecProperties, CompressionContext, Compressor, CompressorDriver,
+    CodecCapabilities, CodecError, CompressionContext, Compressor, CompressorDriver,
 };
 use zpool_core::internal::try_box;
 use zpool_core::spec::{Component, Params};
@@ -37,8 +37,8 @@ impl Compressor for Lz4Compressor {
         &self.identity
     }
 
-    fn properties(&self) -> CodecProperties {
-        CodecProperties::new("MIT").with_stateless_decompression().with_no_heap_once_warm()
+    fn capabilities(&self) -> CodecCapabilities {
+        CodecCapabilities::new("MIT").with_stateless_decompression().with_no_heap_once_warm()
     }
 
     fn compress_bound(&self, block_len: usize) -> usize {
@@ -47,9 +47,9 @@ impl Compressor for Lz4Compressor {
 
     fn compression_context(
         &self,
-        max_block_len: usize,
+        max_block_size: usize,
     ) -> Result<Box<dyn CompressionContext>, CodecError> {
-        Ok(try_box(Lz4Context::new(max_block_len)?).map_err(|_| CodecError::OutOfMemory)?)
+        Ok(try_box(Lz4Context::new(max_block_size)?).map_err(|_| CodecError::OutOfMemory)?)
     }
 
     /// Decompresses without a context. The decoder checks each length and offset, copies only what

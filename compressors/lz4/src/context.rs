@@ -32,8 +32,8 @@ const LARGE_TABLE_BYTES: usize = 4096 * size_of::<u32>();
 const BOXED_BY_LIBRARY: bool = size_of::<CompressTable>() < SMALL_TABLE_BYTES;
 
 impl Lz4Context {
-    pub(crate) fn new(max_block_len: usize) -> Result<Lz4Context, CodecError> {
-        let large = if max_block_len >= LARGE_BLOCK { Some(large_table()?) } else { None };
+    pub(crate) fn new(max_block_size: usize) -> Result<Lz4Context, CodecError> {
+        let large = if max_block_size >= LARGE_BLOCK { Some(large_table()?) } else { None };
         let small = boxed_table(SMALL_TABLE_BYTES, CompressTable::small)?;
         Ok(Lz4Context { small, large, staging: Vec::new() })
     }

@@ -17,12 +17,12 @@ proptest! {
     /// The compressed bytes are the library's, so any LZ4 decoder reads them. The context's size
     /// makes no difference.
     #[test]
-    fn bytes_are_those_of_library(recipe in recipe(), max_block_len in 1..70_000usize) {
+    fn bytes_are_those_of_library(recipe in recipe(), max_block_size in 1..70_000usize) {
         let block = recipe.block();
         let mut expected = vec![0; get_maximum_output_size(block.len())];
         let len = compress_into(&block, &mut expected).unwrap();
 
-        let largest = max_block_len.max(block.len());
+        let largest = max_block_size.max(block.len());
         let mut context = Lz4Compressor::new().compression_context(largest).unwrap();
         let mut out = vec![0; expected.len()];
         prop_assert_eq!(context.compress(&block, &mut out), Ok(Compressed::Len(len)));

@@ -24,9 +24,9 @@ fn warm_compression_and_decompression_make_no_heap_call() {
 #[test]
 fn a_context_says_exactly_what_it_holds() {
     let compressor = Lz4Compressor::new();
-    for max_block_len in [1, 4096, 65_534, 65_535, 1 << 20] {
+    for max_block_size in [1, 4096, 65_534, 65_535, 1 << 20] {
         let before = Heap::now();
-        let mut context = compressor.compression_context(max_block_len).unwrap();
+        let mut context = compressor.compression_context(max_block_size).unwrap();
         assert_eq!(context.bytes_held() as isize, Heap::since(before).bytes);
         // For a buffer under the bound, the context allocates one of its own, once.
         for _ in 0..2 {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lzo1x::CompressLevel;
 use zpool_core::CreateError;
 use zpool_core::compress::{
-    CodecError, CodecProperties, Compressed, CompressionContext, Compressor, CompressorDriver,
+    CodecCapabilities, CodecError, Compressed, CompressionContext, Compressor, CompressorDriver,
 };
 use zpool_core::spec::{Component, Params};
 
@@ -37,8 +37,8 @@ impl Compressor for LzoCompressor {
         &self.identity
     }
 
-    fn properties(&self) -> CodecProperties {
-        CodecProperties::new("GPL-2.0-only").with_stateless_decompression()
+    fn capabilities(&self) -> CodecCapabilities {
+        CodecCapabilities::new("GPL-2.0-only").with_stateless_decompression()
     }
 
     /// Returns the longest output that the authors of LZO state for LZO1X, with the end marker.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use zpool_core::compress::{
-    CodecError, CodecProperties, CompressionContext, Compressor, CompressorDriver,
+    CodecCapabilities, CodecError, CompressionContext, Compressor, CompressorDriver,
     DecompressionContext,
 };
 use zpool_core::internal::try_box;
@@ -100,11 +100,11 @@ impl Compressor for PagelzCompressor {
     /// At level 1, decompression reads the streams in place. At the other levels it decodes them
     /// into a context's buffers, which have room for blocks of 16 KiB from the start and grow once
     /// for longer ones.
-    fn properties(&self) -> CodecProperties {
-        let properties = CodecProperties::new("MIT OR Apache-2.0").with_no_heap_once_warm();
+    fn capabilities(&self) -> CodecCapabilities {
+        let capabilities = CodecCapabilities::new("MIT OR Apache-2.0").with_no_heap_once_warm();
         match self.level {
-            1 => properties.with_stateless_decompression(),
-            _ => properties,
+            1 => capabilities.with_stateless_decompression(),
+            _ => capabilities,
         }
     }
 
@@ -118,13 +118,13 @@ impl Compressor for PagelzCompressor {
 
     fn compression_context(
         &self,
-        max_block_len: usize,
+        max_block_size: usize,
     ) -> Result<Box<dyn CompressionContext>, CodecError> {
-        if u32::try_from(max_block_len).is_err() {
-            let what = format!("blocks of {max_block_len} bytes are longer than pagelz accepts");
+        if u32::try_from(max_block_size).is_err() {
+            let what = format!("blocks of {max_block_size} bytes are longer than pagelz accepts");
             return Err(CodecError::Failed(what));
         }
-        let context = Context::new(self.tables.clone(), self.share(), max_block_len)?;
+        let context = Context::new(self.tables.clone(), self.share(), max_block_size)?;
         Ok(try_box(context).map_err(|_| CodecError::OutOfMemory)?)
     }
 

@@ -45,14 +45,14 @@ pub(crate) struct Decoder {
     tables: Arc<Tables>,
     /// Decoded streams.
     scratch: [Vec<u8>; 4],
-    max_block_len: usize,
+    max_block_size: usize,
 }
 
 impl Decoder {
     /// Makes a decoder with room for blocks of up to [`READY`] bytes. The room grows when a longer
     /// block comes.
     pub(crate) fn new(tables: Arc<Tables>) -> Result<Decoder, CodecError> {
-        let mut decoder = Decoder { tables, scratch: [const { Vec::new() }; 4], max_block_len: 0 };
+        let mut decoder = Decoder { tables, scratch: [const { Vec::new() }; 4], max_block_size: 0 };
         decoder.reserve(READY)?;
         Ok(decoder)
     }
@@ -60,13 +60,13 @@ impl Decoder {
     /// Makes room for the longest streams that a block of this length can have, so that the next
     /// block of this length needs no more, whatever its contents.
     fn reserve(&mut self, block_len: usize) -> Result<(), CodecError> {
-        if block_len <= self.max_block_len {
+        if block_len <= self.max_block_size {
             return Ok(());
         }
         for (stream, scratch) in self.scratch.iter_mut().enumerate() {
             *scratch = zeroed(most(stream, block_len) + SPARE)?;
         }
-        self.max_block_len = block_len;
+        self.max_block_size = block_len;
         Ok(())
     }
 }

@@ -34,21 +34,21 @@ struct Coder {
 const MAX_HEADER: usize = 1 + 4 * 5 + 2 + 3 * 5;
 
 impl Context {
-    /// Makes a context for blocks of up to `max_block_len` bytes. Streams are coded only if there
+    /// Makes a context for blocks of up to `max_block_size` bytes. Streams are coded only if there
     /// is a `share`.
     pub(crate) fn new(
         tables: Arc<Tables>,
         share: Option<usize>,
-        max_block_len: usize,
+        max_block_size: usize,
     ) -> Result<Context, CodecError> {
         let coder = match share {
             None => None,
             Some(share) => {
-                Some(Coder { share, writer: LaneWriter::new(max_symbols(max_block_len))? })
+                Some(Coder { share, writer: LaneWriter::new(max_symbols(max_block_size))? })
             }
         };
-        let matcher = Matcher::new(max_block_len)?;
-        let streams = Streams::new(max_block_len, coder.is_some())?;
+        let matcher = Matcher::new(max_block_size)?;
+        let streams = Streams::new(max_block_size, coder.is_some())?;
         Ok(Context { tables, matcher, streams, coder })
     }
 }

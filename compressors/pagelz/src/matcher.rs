@@ -30,9 +30,9 @@ pub(crate) struct Matcher {
 
 impl Matcher {
     /// Makes a matcher for blocks of up to this many bytes.
-    pub(crate) fn new(max_block_len: usize) -> Result<Matcher, CodecError> {
+    pub(crate) fn new(max_block_size: usize) -> Result<Matcher, CodecError> {
         let mut matcher = Matcher { small: Vec::new(), large: Vec::new() };
-        matcher.reserve(max_block_len)?;
+        matcher.reserve(max_block_size)?;
         Ok(matcher)
     }
 

@@ -24,18 +24,18 @@ pub(crate) struct Streams {
     /// is coded.
     xored: Vec<u8>,
     len: [usize; 4],
-    max_block_len: usize,
+    max_block_size: usize,
 }
 
 impl Streams {
     /// Makes room for blocks of this length. `xored` means that literals will be coded.
-    pub(crate) fn new(max_block_len: usize, xored: bool) -> Result<Streams, CodecError> {
+    pub(crate) fn new(max_block_size: usize, xored: bool) -> Result<Streams, CodecError> {
         let mut bytes = [const { Vec::new() }; 4];
         for (stream, place) in bytes.iter_mut().enumerate() {
-            *place = zeroed(most(stream, max_block_len) + SPARE)?;
+            *place = zeroed(most(stream, max_block_size) + SPARE)?;
         }
-        let xored = if xored { zeroed(max_block_len + SPARE)? } else { Vec::new() };
-        Ok(Streams { bytes, xored, len: [0; 4], max_block_len })
+        let xored = if xored { zeroed(max_block_size + SPARE)? } else { Vec::new() };
+        Ok(Streams { bytes, xored, len: [0; 4], max_block_size })
     }
 
     /// Returns a stream of the block.
@@ -61,7 +61,7 @@ impl Streams {
         matcher: &mut Matcher,
         tables: &Tables,
     ) -> Result<(), CodecError> {
-        if block.len() > self.max_block_len {
+        if block.len() > self.max_block_size {
             *self = Streams::new(block.len(), !self.xored.is_empty())?;
         }
         if self.xored.is_empty() {

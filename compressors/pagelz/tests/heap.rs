@@ -30,9 +30,9 @@ fn bytes_held_are_those_of_the_heap() {
         let held = Heap::since(before).bytes;
         // Beyond the tables, the codec holds the parameters of its identity.
         assert!((shared..shared + 512).contains(&held), "level {level}: {held} of {shared}");
-        for max_block_len in [1, 64, 4096, 65_536, 65_537, 1 << 18] {
+        for max_block_size in [1, 64, 4096, 65_536, 65_537, 1 << 18] {
             let before = Heap::now();
-            let context = compressor.compression_context(max_block_len).unwrap();
+            let context = compressor.compression_context(max_block_size).unwrap();
             assert_eq!(context.bytes_held() as isize, Heap::since(before).bytes);
         }
     }
@@ -51,7 +51,7 @@ fn refused_allocation_is_error() {
             let (outcome, refused) = refusing_some(Refusal::Nth(others), || {
                 let mut context = compressor.compression_context(100)?;
                 context.compress(&block, &mut out)?;
-                if !compressor.properties().stateless_decompression {
+                if !compressor.capabilities().stateless_decompression {
                     let len = match context.compress(&block, &mut out)? {
                         zpool_core::compress::Compressed::Len(len) => len,
                         zpool_core::compress::Compressed::DoesNotFit => unreachable!(),

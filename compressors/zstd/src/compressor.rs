@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use zpool_core::compress::{
-    CodecError, CodecProperties, CompressionContext, Compressor, CompressorDriver,
+    CodecCapabilities, CodecError, CompressionContext, Compressor, CompressorDriver,
     DecompressionContext,
 };
 use zpool_core::internal::try_box;
@@ -93,8 +93,8 @@ impl Compressor for ZstdCompressor {
 
     /// A context allocates all memory that it needs when it is made. The exception is a buffer of
     /// its own, which it allocates once for callers whose buffer is under the bound.
-    fn properties(&self) -> CodecProperties {
-        CodecProperties::new("BSD-3-Clause").with_no_heap_once_warm()
+    fn capabilities(&self) -> CodecCapabilities {
+        CodecCapabilities::new("BSD-3-Clause").with_no_heap_once_warm()
     }
 
     fn shared_bytes(&self) -> usize {
@@ -107,9 +107,9 @@ impl Compressor for ZstdCompressor {
 
     fn compression_context(
         &self,
-        max_block_len: usize,
+        max_block_size: usize,
     ) -> Result<Box<dyn CompressionContext>, CodecError> {
-        let context = ZstdCompression::new(self.level, self.dictionary.as_deref(), max_block_len)?;
+        let context = ZstdCompression::new(self.level, self.dictionary.as_deref(), max_block_size)?;
         Ok(try_box(context).map_err(|_| CodecError::OutOfMemory)?)
     }
 

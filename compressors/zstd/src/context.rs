@@ -26,11 +26,11 @@ pub(crate) struct ZstdCompression {
 }
 
 impl ZstdCompression {
-    /// Makes a context that has allocated the memory for blocks of `max_block_len` bytes.
+    /// Makes a context that has allocated the memory for blocks of `max_block_size` bytes.
     pub(crate) fn new(
         level: i32,
         dictionary: Option<&Dictionary>,
-        max_block_len: usize,
+        max_block_size: usize,
     ) -> Result<ZstdCompression, CodecError> {
         let parameters = [
             // This also bounds window and tables by the length of each block.
@@ -45,7 +45,7 @@ impl ZstdCompression {
         let context = AttachedContext::new(&parameters, dictionary)
             .map_err(|code| code.map_or(CodecError::OutOfMemory, failure))?;
         let mut largest = Vec::new();
-        lengthen(&mut largest, max_block_len)?;
+        lengthen(&mut largest, max_block_size)?;
         let largest = largest.into_boxed_slice();
         let mut new = ZstdCompression { context, largest, after_short: false, staging: Vec::new() };
         // zstd allocates its tables with the first block. We do that now, while it may block and

@@ -7,8 +7,8 @@ use zpool_zstd::ZstdCompressor;
 
 const MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
 
-fn frame(compressor: &ZstdCompressor, max_block_len: usize, block: &[u8]) -> Vec<u8> {
-    let mut context = compressor.compression_context(max_block_len).unwrap();
+fn frame(compressor: &ZstdCompressor, max_block_size: usize, block: &[u8]) -> Vec<u8> {
+    let mut context = compressor.compression_context(max_block_size).unwrap();
     let mut out = vec![0; compressor.compress_bound(block.len())];
     match context.compress(block, &mut out).unwrap() {
         Compressed::Len(len) => out.truncate(len),

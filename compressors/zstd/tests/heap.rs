@@ -45,8 +45,8 @@ fn many_short_blocks_in_a_row_do_not_shrink_a_context() {
     let page = blocks().swap_remove(1);
     for compressor in compressors() {
         let compressor = Arc::new(compressor);
-        for max_block_len in [4096, 16_384, 65_536, 262_144] {
-            let codec = Codec::new(compressor.clone(), max_block_len);
+        for max_block_size in [4096, 16_384, 65_536, 262_144] {
+            let codec = Codec::new(compressor.clone(), max_block_size);
             let (long, short) = (vec![page.clone()], vec![page[..16].to_vec(); 200]);
             pass(&codec, &long);
             for blocks in [&short, &long, &short, &long] {
@@ -60,14 +60,14 @@ fn many_short_blocks_in_a_row_do_not_shrink_a_context() {
 #[test]
 fn bytes_held_equals_allocated_bytes() {
     for compressor in compressors() {
-        for max_block_len in [1, 4096, 65_536] {
+        for max_block_size in [1, 4096, 65_536] {
             let before = Heap::now();
-            let mut context = compressor.compression_context(max_block_len).unwrap();
+            let mut context = compressor.compression_context(max_block_size).unwrap();
             // The counting of the library's allocations adds 16 bytes to each.
             let slack = |held: isize, said: usize| (0..=64).contains(&(held - said as isize));
             assert!(slack(Heap::since(before).bytes, context.bytes_held()));
             // For a buffer under the bound, the context allocates one of its own.
-            context.compress(&[7; 600][..600.min(max_block_len)], &mut [0; 10]).unwrap();
+            context.compress(&[7; 600][..600.min(max_block_size)], &mut [0; 10]).unwrap();
             assert!(slack(Heap::since(before).bytes, context.bytes_held()));
         }
         let before = Heap::now();

@@ -1,7 +1,7 @@
 //! The shared part of the cases: a backing store, and contents that name their place.
 
 use zpool_core::backing::{
-    AlignedBytes, BackingError, BackingProperties, BackingStore, SegmentNumber,
+    AlignedBytes, BackingCapabilities, BackingError, BackingStore, SegmentNumber,
 };
 
 use super::BackingMaker;
@@ -10,14 +10,14 @@ use crate::rng::SplitMix;
 /// A backing store under test.
 pub(crate) struct BackingHarness {
     store: Box<dyn BackingStore>,
-    pub(crate) properties: BackingProperties,
+    pub(crate) capabilities: BackingCapabilities,
 }
 
 impl BackingHarness {
     pub(crate) fn new(maker: &BackingMaker) -> BackingHarness {
         let store = maker.make();
-        let properties = store.properties();
-        BackingHarness { store, properties }
+        let capabilities = store.capabilities();
+        BackingHarness { store, capabilities }
     }
 
     pub(crate) fn store(&self) -> &dyn BackingStore {
@@ -26,7 +26,7 @@ impl BackingHarness {
 
     /// Returns at most `n` different segments: the first ones and the last.
     pub(crate) fn segments(&self, n: u32) -> Vec<SegmentNumber> {
-        let all = self.properties.segments();
+        let all = self.capabilities.segments();
         let first = 0..n.min(all) - 1;
         first.chain([all - 1]).map(SegmentNumber::new).collect()
     }
@@ -45,28 +45,28 @@ impl BackingHarness {
 
     /// Makes an aligned buffer that holds garbage, so that bytes which a read left out are seen.
     pub(crate) fn buffer(&self, len: usize) -> AlignedBytes {
-        let bytes = AlignedBytes::zeroed(len, self.properties.alignment());
+        let bytes = AlignedBytes::zeroed(len, self.capabilities.alignment());
         let mut bytes = bytes.expect("memory for a test");
         bytes.fill(0xA5);
         bytes
     }
 
     pub(crate) fn whole(&self) -> usize {
-        self.properties.segment_bytes()
+        self.capabilities.segment_bytes()
     }
 
     /// Returns a random length that can be written.
     pub(crate) fn any_len(&self, rng: &mut SplitMix) -> usize {
-        let alignment = self.properties.alignment();
+        let alignment = self.capabilities.alignment();
         rng.between(1, self.whole() / alignment) * alignment
     }
 
     /// Returns a random range that can be read, where `written` bytes were written.
     pub(crate) fn any_range(&self, rng: &mut SplitMix, written: usize) -> (usize, usize) {
-        if !self.properties.partial_reads() {
+        if !self.capabilities.partial_reads() {
             return (0, written);
         }
-        let alignment = self.properties.alignment();
+        let alignment = self.capabilities.alignment();
         let units = written / alignment;
         let offset = rng.below(units);
         let len = rng.between(1, units - offset);

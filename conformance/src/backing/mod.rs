@@ -2,7 +2,7 @@
 //! behind it.
 //!
 //! ```text
-//!   backing_store_suite!(name, [properties], || MyBacking::new())   one line in your tests/ folder
+//!   backing_store_suite!(name, [capabilities], || MyBacking::new())   one line in your tests/ folder
 //!        │ makes one named #[test] a case, ignored where a property is missing
 //!        ▼
 //!   cases::* (&BackingMaker)       plain functions; each makes an empty backing store
@@ -19,7 +19,7 @@ mod harness;
 
 use std::fmt;
 
-use zpool_core::backing::{BackingProperties, BackingStore};
+use zpool_core::backing::{BackingCapabilities, BackingStore};
 
 use crate::summary::print_summary;
 
@@ -53,16 +53,16 @@ impl fmt::Debug for BackingMaker {
 pub enum BackingNeeds {
     /// No property.
     Nothing,
-    /// [`BackingProperties::partial_reads`].
+    /// [`BackingCapabilities::partial_reads`].
     Parts,
 }
 
 impl BackingNeeds {
-    /// Returns whether a backing store with these properties has it.
-    pub fn met_by(self, properties: BackingProperties) -> bool {
+    /// Returns whether a backing store with these capabilities has it.
+    pub fn met_by(self, capabilities: BackingCapabilities) -> bool {
         match self {
             BackingNeeds::Nothing => true,
-            BackingNeeds::Parts => properties.partial_reads(),
+            BackingNeeds::Parts => capabilities.partial_reads(),
         }
     }
 }
@@ -78,22 +78,22 @@ pub struct BackingCase {
     pub run: fn(&BackingMaker),
 }
 
-/// Checks that the suite's line lists the properties of the backing store, so that no applicable
+/// Checks that the suite's line lists the capabilities of the backing store, so that no applicable
 /// case is skipped, and prints how many cases the suite has and how many run. `suite` is its name.
 ///
 /// # Panics
 ///
 /// If they differ.
 pub fn properties_are_those_listed(maker: &BackingMaker, suite: &str, listed: &[&str]) {
-    let properties = maker.make().properties();
-    let can_run = BACKING_CASES.iter().map(|case| case.needs.met_by(properties));
+    let capabilities = maker.make().capabilities();
+    let can_run = BACKING_CASES.iter().map(|case| case.needs.met_by(capabilities));
     print_summary("backing store suite", suite, can_run);
-    let facts = [("parts", properties.partial_reads()), ("remote", properties.remote())];
+    let facts = [("parts", capabilities.partial_reads()), ("remote", capabilities.remote())];
     for (name, has) in facts {
         assert_eq!(
             listed.contains(&name),
             has,
-            "`{name}` on the suite's line, and in BackingProperties (which say {properties:?})"
+            "`{name}` on the suite's line, and in BackingCapabilities (which say {capabilities:?})"
         );
     }
 }
@@ -105,18 +105,18 @@ pub fn properties_are_those_listed(maker: &BackingMaker, suite: &str, listed: &[
 /// use std::sync::Mutex;
 ///
 /// use zpool_conformance::backing_store_suite;
-/// use zpool_core::backing::{BackingError, BackingProperties, BackingStore, SegmentNumber};
+/// use zpool_core::backing::{BackingError, BackingCapabilities, BackingStore, SegmentNumber};
 ///
 /// #[derive(Debug, Default)]
 /// struct Shelf(Mutex<HashMap<SegmentNumber, Vec<u8>>>);
 ///
 /// impl BackingStore for Shelf {
-///     fn properties(&self) -> BackingProperties {
-///         BackingProperties::new(1 << 16, 100).expect("segments of 64 KiB")
+///     fn capabilities(&self) -> BackingCapabilities {
+///         BackingCapabilities::new(1 << 16, 100).expect("segments of 64 KiB")
 ///     }
 ///
 ///     fn write(&self, segment: SegmentNumber, bytes: &[u8]) -> Result<(), BackingError> {
-///         self.properties().check_write(segment, bytes);
+///         self.capabilities().check_write(segment, bytes);
 ///         self.0.lock().unwrap().insert(segment, bytes.to_vec());
 ///         Ok(())
 ///     }
@@ -127,7 +127,7 @@ pub fn properties_are_those_listed(maker: &BackingMaker, suite: &str, listed: &[
 ///         offset: usize,
 ///         into: &mut [u8],
 ///     ) -> Result<(), BackingError> {
-///         self.properties().check_read(segment, offset, into);
+///         self.capabilities().check_read(segment, offset, into);
 ///         let segments = self.0.lock().unwrap();
 ///         let bytes = segments.get(&segment).ok_or(BackingError::Gone)?;
 ///         let part = bytes.get(offset..offset + into.len());
@@ -136,7 +136,7 @@ pub fn properties_are_those_listed(maker: &BackingMaker, suite: &str, listed: &[
 ///     }
 ///
 ///     fn discard(&self, segment: SegmentNumber) -> Result<(), BackingError> {
-///         self.properties().check_discard(segment);
+///         self.capabilities().check_discard(segment);
 ///         self.0.lock().unwrap().remove(&segment);
 ///         Ok(())
 ///     }
@@ -145,10 +145,10 @@ pub fn properties_are_those_listed(maker: &BackingMaker, suite: &str, listed: &[
 /// backing_store_suite!(shelf, [parts], Shelf::default);
 /// ```
 ///
-/// - The list names properties of the backing store: `parts` (parts of a segment can be read) and
+/// - The list names capabilities of the backing store: `parts` (parts of a segment can be read) and
 ///   `remote`. Cases for a property that is not listed become `#[ignore = "..."]`, so that the skip
 ///   is seen. One case compares the list with the
-///   [`BackingProperties`](zpool_core::backing::BackingProperties).
+///   [`BackingCapabilities`](zpool_core::backing::BackingCapabilities).
 /// - The closure makes an empty backing store: `Fn() -> B`. It is called several times, and must
 ///   always make the same kind.
 #[macro_export]
@@ -228,7 +228,7 @@ macro_rules! __backing_tests {
     };
 }
 
-/// One test. The first argument is the rest of the listed properties.
+/// One test. The first argument is the rest of the listed capabilities.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __backing_test {

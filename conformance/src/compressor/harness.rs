@@ -32,7 +32,7 @@ impl CompressorHarness {
     }
 
     pub(crate) fn of(compressor: Arc<dyn Compressor>) -> CompressorHarness {
-        let stateless = compressor.properties().stateless_decompression;
+        let stateless = compressor.capabilities().stateless_decompression;
         let context = || {
             compressor
                 .decompression_context()
@@ -126,11 +126,11 @@ impl CompressorHarness {
 
 pub(crate) fn context(
     compressor: &dyn Compressor,
-    max_block_len: usize,
+    max_block_size: usize,
 ) -> Box<dyn CompressionContext> {
     compressor
-        .compression_context(max_block_len)
-        .unwrap_or_else(|e| panic!("K1: no context for blocks of {max_block_len} bytes: {e}"))
+        .compression_context(max_block_size)
+        .unwrap_or_else(|e| panic!("K1: no context for blocks of {max_block_size} bytes: {e}"))
 }
 
 /// Compresses to the front of a buffer of `out_len` bytes, and checks that nothing beyond it was

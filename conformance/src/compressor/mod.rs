@@ -19,7 +19,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use zpool_core::CreateError;
-use zpool_core::compress::{CodecProperties, Compressor, CompressorDriver};
+use zpool_core::compress::{CodecCapabilities, Compressor, CompressorDriver};
 use zpool_core::spec::{Component, Params};
 
 use crate::heap_calls::HeapCalls;
@@ -115,23 +115,23 @@ impl fmt::Debug for CompressorMaker {
 pub enum CompressorNeeds {
     /// No property.
     Nothing,
-    /// [`CodecProperties::stateless_decompression`].
+    /// [`CodecCapabilities::stateless_decompression`].
     Stateless,
     /// Decompression with a context.
     Contexts,
-    /// [`CodecProperties::warm_without_heap`], and a counter of heap calls.
+    /// [`CodecCapabilities::warm_without_heap`], and a counter of heap calls.
     NoHeap,
 }
 
 impl CompressorNeeds {
-    /// Returns whether a compressor with these properties meets this need, in a program that can
+    /// Returns whether a compressor with these capabilities meets this need, in a program that can
     /// count heap calls or not.
-    pub fn met_by(self, properties: CodecProperties, counts_heap_calls: bool) -> bool {
+    pub fn met_by(self, capabilities: CodecCapabilities, counts_heap_calls: bool) -> bool {
         match self {
             CompressorNeeds::Nothing => true,
-            CompressorNeeds::Stateless => properties.stateless_decompression,
-            CompressorNeeds::Contexts => !properties.stateless_decompression,
-            CompressorNeeds::NoHeap => properties.warm_without_heap && counts_heap_calls,
+            CompressorNeeds::Stateless => capabilities.stateless_decompression,
+            CompressorNeeds::Contexts => !capabilities.stateless_decompression,
+            CompressorNeeds::NoHeap => capabilities.warm_without_heap && counts_heap_calls,
         }
     }
 }
@@ -154,21 +154,21 @@ pub struct CompressorCase {
 ///
 /// If they differ.
 pub fn capabilities_are_those_listed(maker: &CompressorMaker, suite: &str, listed: &[&str]) {
-    let properties = maker.open().properties();
+    let capabilities = maker.open().capabilities();
     let counts = maker.heap_calls.is_some();
     print_summary(
         "compressor suite",
         suite,
-        COMPRESSOR_CASES.iter().map(|case| case.needs.met_by(properties, counts)),
+        COMPRESSOR_CASES.iter().map(|case| case.needs.met_by(capabilities, counts)),
     );
     for (name, has) in [
-        ("stateless", properties.stateless_decompression),
-        ("no_heap", properties.warm_without_heap),
+        ("stateless", capabilities.stateless_decompression),
+        ("no_heap", capabilities.warm_without_heap),
     ] {
         assert_eq!(
             listed.contains(&name),
             has,
-            "`{name}` on the suite's line, and in CodecProperties (which say {properties:?})"
+            "`{name}` on the suite's line, and in CodecCapabilities (which say {capabilities:?})"
         );
     }
 }
@@ -185,7 +185,7 @@ pub fn capabilities_are_those_listed(maker: &CompressorMaker, suite: &str, liste
 /// - The list names the capabilities of the codec: `stateless` (decompression needs no context),
 ///   `no_heap` (no heap call once warm). Cases for a capability that is not listed become
 ///   `#[ignore = "..."]`, so that the skip is seen. One case compares the list with the codec's
-///   [`CodecProperties`](zpool_core::compress::CodecProperties).
+///   [`CodecCapabilities`](zpool_core::compress::CodecCapabilities).
 /// - The driver is next, with its parameters as a string: `"level=7"`. Use the macro once for each
 ///   setting.
 /// - Last, optionally, `name = value` for methods of

@@ -20,7 +20,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use zpool_core::exec::{DrainExecutor, Executor, ExecutorProperties};
+use zpool_core::exec::{DrainExecutor, Executor, ExecutorCapabilities};
 
 use crate::heap_calls::HeapCalls;
 use crate::summary::print_summary;
@@ -92,36 +92,36 @@ impl fmt::Debug for ExecutorMaker {
 pub enum ExecutorNeeds {
     /// No property.
     Nothing,
-    /// [`ExecutorProperties::runs_on_caller`].
+    /// [`ExecutorCapabilities::runs_on_caller`].
     OnCaller,
     /// Jobs that run on another thread or later.
     Elsewhere,
-    /// [`ExecutorProperties::ordered`].
+    /// [`ExecutorCapabilities::ordered`].
     Order,
-    /// [`ExecutorProperties::submit_in_no_block`].
+    /// [`ExecutorCapabilities::submit_in_no_block`].
     NoBlock,
-    /// [`ExecutorProperties::submit_in_no_block`], and a counter of heap calls.
+    /// [`ExecutorCapabilities::submit_in_no_block`], and a counter of heap calls.
     NoHeap,
     /// [`DrainExecutor`].
     Drain,
 }
 
 impl ExecutorNeeds {
-    /// Returns whether an executor with these properties meets this need, with or without draining,
+    /// Returns whether an executor with these capabilities meets this need, with or without draining,
     /// in a program that can count heap calls or not.
     pub fn met_by(
         self,
-        properties: ExecutorProperties,
+        capabilities: ExecutorCapabilities,
         drains: bool,
         counts_heap_calls: bool,
     ) -> bool {
         match self {
             ExecutorNeeds::Nothing => true,
-            ExecutorNeeds::OnCaller => properties.runs_on_caller,
-            ExecutorNeeds::Elsewhere => !properties.runs_on_caller,
-            ExecutorNeeds::Order => properties.ordered,
-            ExecutorNeeds::NoBlock => properties.submit_in_no_block,
-            ExecutorNeeds::NoHeap => properties.submit_in_no_block && counts_heap_calls,
+            ExecutorNeeds::OnCaller => capabilities.runs_on_caller,
+            ExecutorNeeds::Elsewhere => !capabilities.runs_on_caller,
+            ExecutorNeeds::Order => capabilities.ordered,
+            ExecutorNeeds::NoBlock => capabilities.submit_in_no_block,
+            ExecutorNeeds::NoHeap => capabilities.submit_in_no_block && counts_heap_calls,
             ExecutorNeeds::Drain => drains,
         }
     }
@@ -148,20 +148,20 @@ pub struct ExecutorCase {
 /// If they differ.
 pub fn capabilities_are_those_listed(maker: &ExecutorMaker, suite: &str, listed: &[&str]) {
     let made = (maker.make)();
-    let properties = made.executor.properties();
+    let capabilities = made.executor.capabilities();
     let (drains, counts) = (made.drain.is_some(), maker.heap_calls.is_some());
-    let can_run = EXECUTOR_CASES.iter().map(|case| case.needs.met_by(properties, drains, counts));
+    let can_run = EXECUTOR_CASES.iter().map(|case| case.needs.met_by(capabilities, drains, counts));
     print_summary("executor suite", suite, can_run);
     let facts = [
-        ("no_block", properties.submit_in_no_block),
-        ("ordered", properties.ordered),
-        ("on_caller", properties.runs_on_caller),
+        ("no_block", capabilities.submit_in_no_block),
+        ("ordered", capabilities.ordered),
+        ("on_caller", capabilities.runs_on_caller),
     ];
     for (name, has) in facts {
         assert_eq!(
             listed.contains(&name),
             has,
-            "`{name}` on the suite's line, and in ExecutorProperties (which say {properties:?})"
+            "`{name}` on the suite's line, and in ExecutorCapabilities (which say {capabilities:?})"
         );
     }
 }
@@ -180,7 +180,7 @@ pub fn capabilities_are_those_listed(maker: &ExecutorMaker, suite: &str, listed:
 ///   section), `ordered`, `on_caller` (jobs run inside `submit`), and `drain` (it is a
 ///   [`DrainExecutor`](zpool_core::exec::DrainExecutor)). Cases for a capability that is not listed
 ///   become `#[ignore = "..."]`, so that the skip is seen. One case compares the list with the
-///   executor's [`ExecutorProperties`](zpool_core::exec::ExecutorProperties).
+///   executor's [`ExecutorCapabilities`](zpool_core::exec::ExecutorCapabilities).
 /// - The closure makes an executor: `Fn() -> E`. It is called many times, and must always make the
 ///   same kind.
 /// - Last, optionally, settings of [`ExecutorMaker`](crate::executor::ExecutorMaker):

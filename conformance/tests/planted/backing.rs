@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use zpool_conformance::backing::{BACKING_CASES, BackingMaker};
 use zpool_core::backing::{
-    AlignedBytes, BackingError, BackingProperties, BackingStore, SegmentNumber,
+    AlignedBytes, BackingCapabilities, BackingError, BackingStore, SegmentNumber,
 };
 use zpool_testing::backing::MemoryBacking;
 
@@ -79,8 +79,8 @@ pub(crate) fn found() -> Found {
 /// Returns the first case that fails for backing stores with this bug.
 fn first_failing(bug: Bug) -> Option<Failed> {
     let maker = BackingMaker::new(move || Planted::new(bug));
-    let properties = maker.make().properties();
-    let mut met = BACKING_CASES.iter().filter(|case| case.needs.met_by(properties));
+    let capabilities = maker.make().capabilities();
+    let mut met = BACKING_CASES.iter().filter(|case| case.needs.met_by(capabilities));
     met.find_map(|case| failure(case.name, || (case.run)(&maker)))
 }
 
@@ -102,19 +102,19 @@ struct Planted {
     buffer: Mutex<Vec<u8>>,
 }
 
-fn properties() -> BackingProperties {
-    let properties = BackingProperties::new(SEGMENT_BYTES, SEGMENTS).expect("they can be");
-    properties.with_alignment(ALIGNMENT).expect("it divides the segment")
+fn capabilities() -> BackingCapabilities {
+    let capabilities = BackingCapabilities::new(SEGMENT_BYTES, SEGMENTS).expect("they can be");
+    capabilities.with_alignment(ALIGNMENT).expect("it divides the segment")
 }
 
 impl Planted {
     fn new(bug: Bug) -> Planted {
         // Without an alignment, which the checks of this bug leave out.
-        let plain = BackingProperties::new(SEGMENT_BYTES, SEGMENTS).expect("they can be");
+        let plain = BackingCapabilities::new(SEGMENT_BYTES, SEGMENTS).expect("they can be");
         let inner = match bug {
             ChecksNoAddresses => plain,
-            ReadsWholesOnly => properties().without_partial_reads(),
-            _ => properties(),
+            ReadsWholesOnly => capabilities().without_partial_reads(),
+            _ => capabilities(),
         };
         let inner = MemoryBacking::new(inner);
         let (count, seen, buffer) = (AtomicUsize::new(0), Mutex::default(), Mutex::default());
@@ -167,7 +167,7 @@ impl Planted {
         segment: SegmentNumber,
         bytes: &[u8],
     ) -> Result<(), BackingError> {
-        self.inner.properties().check_write(segment, bytes);
+        self.inner.capabilities().check_write(segment, bytes);
         let mut copy = AlignedBytes::zeroed(bytes.len(), ALIGNMENT)?;
         copy.copy_from_slice(bytes);
         self.through_shared_buffer(&mut copy);
@@ -201,13 +201,13 @@ impl Planted {
 }
 
 impl BackingStore for Planted {
-    fn properties(&self) -> BackingProperties {
+    fn capabilities(&self) -> BackingCapabilities {
         // Relaxed: a count.
         let calls = self.count.load(Ordering::Relaxed);
         match self.bug {
-            ReadsWholesOnly => properties().without_partial_reads(),
-            ChangesItsMind if calls > 0 => properties().with_remote(),
-            _ => properties(),
+            ReadsWholesOnly => capabilities().without_partial_reads(),
+            ChangesItsMind if calls > 0 => capabilities().with_remote(),
+            _ => capabilities(),
         }
     }
 
@@ -226,7 +226,7 @@ impl BackingStore for Planted {
             SharedByAllStores => {
                 let mut shared = SHARED.lock().unwrap_or_else(|poison| poison.into_inner());
                 return shared
-                    .get_or_insert_with(|| MemoryBacking::new(properties()))
+                    .get_or_insert_with(|| MemoryBacking::new(capabilities()))
                     .write(segment, bytes);
             }
             WipesTheNextSegment => {
@@ -257,7 +257,7 @@ impl BackingStore for Planted {
         if self.lets_pass(segment, offset, into.len()) {
             return Err(BackingError::Gone);
         }
-        self.inner.properties().check_read(segment, offset, into);
+        self.inner.capabilities().check_read(segment, offset, into);
         let segment = self.place(segment);
         match self.bug {
             IgnoresOffsets => self.inner.read(segment, 0, into),
@@ -303,7 +303,7 @@ impl BackingStore for Planted {
         }
         let segment = self.place(segment);
         match self.bug {
-            KeepsDiscardedBytes => self.inner.properties().check_discard(segment),
+            KeepsDiscardedBytes => self.inner.capabilities().check_discard(segment),
             DiscardsTheNextToo => self.inner.lose(Planted::next(segment)),
             DiscardsAll => (0..SEGMENTS).for_each(|n| self.inner.lose(SegmentNumber::new(n))),
             RefusesASecondDiscard if self.inner.written(segment).is_none() => {

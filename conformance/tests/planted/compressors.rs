@@ -9,7 +9,7 @@ use zpool_conformance::RleDriver;
 use zpool_conformance::compressor::{COMPRESSOR_CASES, CompressorMaker};
 use zpool_core::CreateError;
 use zpool_core::compress::{
-    CodecError, CodecProperties, Compressed, CompressionContext, Compressor, CompressorDriver,
+    CodecCapabilities, CodecError, Compressed, CompressionContext, Compressor, CompressorDriver,
     DecompressionContext,
 };
 use zpool_core::spec::{Component, Params};
@@ -73,8 +73,8 @@ pub(crate) fn found() -> Found {
 fn first_failing(bug: Bug) -> Option<Failed> {
     // The whole suite takes seconds on a correct codec. A bug must be found by 1/10 of it.
     let maker = CompressorMaker::new(Driver(bug), "").rounds(10).heap_calls(heap::calls);
-    let properties = maker.open().properties();
-    let mut met = COMPRESSOR_CASES.iter().filter(|case| case.needs.met_by(properties, true));
+    let capabilities = maker.open().capabilities();
+    let mut met = COMPRESSOR_CASES.iter().filter(|case| case.needs.met_by(capabilities, true));
     met.find_map(|case| failure(case.name, || (case.run)(&maker)))
 }
 
@@ -129,11 +129,11 @@ impl Compressor for Planted {
         &self.identity
     }
 
-    fn properties(&self) -> CodecProperties {
-        let properties = CodecProperties::new("MIT OR Apache-2.0").with_no_heap_once_warm();
+    fn capabilities(&self) -> CodecCapabilities {
+        let capabilities = CodecCapabilities::new("MIT OR Apache-2.0").with_no_heap_once_warm();
         match self.bug {
-            KeepsADecompressionContext | AnswersWithTheBlockBefore => properties,
-            _ => properties.with_stateless_decompression(),
+            KeepsADecompressionContext | AnswersWithTheBlockBefore => capabilities,
+            _ => capabilities.with_stateless_decompression(),
         }
     }
 
@@ -146,13 +146,13 @@ impl Compressor for Planted {
 
     fn compression_context(
         &self,
-        max_block_len: usize,
+        max_block_size: usize,
     ) -> Result<Box<dyn CompressionContext>, CodecError> {
-        if self.bug == MakesContextsForPagesOnly && max_block_len != 4096 {
+        if self.bug == MakesContextsForPagesOnly && max_block_size != 4096 {
             return Err(CodecError::Failed("one size fits all".to_owned()));
         }
-        let inner = self.inner.compression_context(max_block_len)?;
-        let before = Vec::with_capacity(max_block_len);
+        let inner = self.inner.compression_context(max_block_size)?;
+        let before = Vec::with_capacity(max_block_size);
         let home = thread::current().id();
         Ok(Box::new(Context { bug: self.bug, inner, before, blocks: 0, spoiled: false, home }))
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use zpool_conformance::executor::{EXECUTOR_CASES, ExecutorMaker};
 use zpool_core::exec::{
-    DrainError, DrainExecutor, Executor, ExecutorProperties, Job, Manual, Refused, RefusedReason,
+    DrainError, DrainExecutor, Executor, ExecutorCapabilities, Job, Manual, Refused, RefusedReason,
 };
 use zpool_core::internal::in_job;
 use zpool_core::internal::sync::Mutex;
@@ -87,9 +87,9 @@ fn first_failing(bug: Bug) -> Option<Failed> {
     // Short for executors that surely lose a job. A correct one loses none, however busy the
     // machine is.
     let maker = if BUGS.contains(&bug) { maker.patience(Duration::from_secs(3)) } else { maker };
-    let properties = maker.make().properties();
+    let capabilities = maker.make().capabilities();
     let mut met =
-        EXECUTOR_CASES.iter().filter(|case| case.needs.met_by(properties, drains, counts));
+        EXECUTOR_CASES.iter().filter(|case| case.needs.met_by(capabilities, drains, counts));
     met.find_map(|case| failure(case.name, || (case.run)(&maker)))
 }
 
@@ -227,16 +227,16 @@ impl Executor for Planted {
         self.submit(job)
     }
 
-    fn properties(&self) -> ExecutorProperties {
+    fn capabilities(&self) -> ExecutorCapabilities {
         match self.bug {
-            PromisesNothing => ExecutorProperties::CAUTIOUS,
+            PromisesNothing => ExecutorCapabilities::CAUTIOUS,
             // A job that it refuses runs out of order.
-            TakesThreeAtMost => ExecutorProperties::CAUTIOUS.with_submit_in_no_block(),
+            TakesThreeAtMost => ExecutorCapabilities::CAUTIOUS.with_submit_in_no_block(),
             // Relaxed: only the number matters.
             ChangesItsMind if self.count.load(Ordering::Relaxed) > 0 => {
-                ExecutorProperties::CAUTIOUS
+                ExecutorCapabilities::CAUTIOUS
             }
-            _ => ExecutorProperties::CAUTIOUS.with_submit_in_no_block().with_order(),
+            _ => ExecutorCapabilities::CAUTIOUS.with_submit_in_no_block().with_order(),
         }
     }
 }

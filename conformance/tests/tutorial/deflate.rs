@@ -10,7 +10,7 @@ use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUT
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 use zpool_core::CreateError;
 use zpool_core::compress::{
-    CodecError, CodecProperties, Compressed, CompressionContext, Compressor, CompressorDriver,
+    CodecCapabilities, CodecError, Compressed, CompressionContext, Compressor, CompressorDriver,
     DecompressionContext,
 };
 use zpool_core::spec::{Component, Params};
@@ -67,8 +67,8 @@ impl Compressor for Deflate {
         &self.identity
     }
 
-    fn properties(&self) -> CodecProperties {
-        CodecProperties::new("MIT OR Zlib OR Apache-2.0").with_no_heap_once_warm()
+    fn capabilities(&self) -> CodecCapabilities {
+        CodecCapabilities::new("MIT OR Zlib OR Apache-2.0").with_no_heap_once_warm()
     }
 
     /// Incompressible data is stored in pieces of at most 31 KiB with five bytes before each. The

@@ -198,9 +198,9 @@ impl Pool {
     ///
     /// # Panics
     ///
-    /// If the compressor does when it is asked for its properties.
+    /// If the compressor does when it is asked for its capabilities.
     pub fn decoder(&self) -> Codec {
-        Codec::new(Arc::clone(self.codec.compressor()), self.codec.max_block_len())
+        Codec::new(Arc::clone(self.codec.compressor()), self.codec.max_block_size())
             .with_budget(Arc::clone(&self.shared.contexts))
     }
 

@@ -26,7 +26,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use zpool_core::exec::{
-    DrainError, DrainExecutor, Executor, ExecutorProperties, Job, JobPanic, Refused, RefusedReason,
+    DrainError, DrainExecutor, Executor, ExecutorCapabilities, Job, JobPanic, Refused,
+    RefusedReason,
 };
 use zpool_core::internal::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use zpool_core::internal::sync::{
@@ -296,8 +297,8 @@ impl Executor for WorkQueue {
         Ok(())
     }
 
-    fn properties(&self) -> ExecutorProperties {
-        let own = ExecutorProperties::CAUTIOUS.with_submit_in_no_block().with_delays();
+    fn capabilities(&self) -> ExecutorCapabilities {
+        let own = ExecutorCapabilities::CAUTIOUS.with_submit_in_no_block().with_delays();
         let ordered = self.state.relay.as_ref().is_none_or(Relay::is_ordered);
         if ordered { own.with_order() } else { own }
     }

@@ -58,7 +58,8 @@ struct RunningMark<'h> {
 
 impl Relay {
     pub(super) fn to(executor: Arc<dyn Executor>, counters: Arc<QueueCounters>) -> Relay {
-        let ordered = catch(|| executor.properties()).is_some_and(|properties| properties.ordered);
+        let ordered =
+            catch(|| executor.capabilities()).is_some_and(|capabilities| capabilities.ordered);
         let (state, changed) = (Mutex::default(), Condvar::new());
         let jobs = Arc::new(RelayedJobs { ordered, state, changed });
         Relay { executor: executor.into(), jobs, counters }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use zpool_core::NoBlock;
-use zpool_core::exec::{Executor, ExecutorProperties, Job, Refused};
+use zpool_core::exec::{Executor, ExecutorCapabilities, Job, Refused};
 
 use super::finish_leftovers;
 use super::release_gate::Leftovers;
@@ -20,13 +20,13 @@ use crate::shared::Shared;
 #[derive(Debug)]
 pub(crate) struct PoolExecutor {
     shared: Arc<Shared>,
-    /// The properties of the manager's executor, asked once.
-    properties: ExecutorProperties,
+    /// The capabilities of the manager's executor, asked once.
+    capabilities: ExecutorCapabilities,
 }
 
 impl PoolExecutor {
-    pub(crate) fn new(shared: Arc<Shared>, properties: ExecutorProperties) -> PoolExecutor {
-        PoolExecutor { shared, properties }
+    pub(crate) fn new(shared: Arc<Shared>, capabilities: ExecutorCapabilities) -> PoolExecutor {
+        PoolExecutor { shared, capabilities }
     }
 
     fn finish(&self, leftovers: Option<Leftovers>) {
@@ -51,7 +51,7 @@ impl Executor for PoolExecutor {
         outcome
     }
 
-    fn properties(&self) -> ExecutorProperties {
-        self.properties
+    fn capabilities(&self) -> ExecutorCapabilities {
+        self.capabilities
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use object_store::ObjectStore;
 use object_store::path::Path;
 use tokio::runtime::Handle;
-use zpool_core::backing::{BackingProperties, PropertiesError};
+use zpool_core::backing::{BackingCapabilities, CapabilitiesError};
 
 use crate::requests::Requests;
 use crate::tier::ObjectStoreTier;
@@ -84,8 +84,8 @@ impl ObjectStoreTierBuilder {
     pub fn build(self) -> Result<ObjectStoreTier, ObjectStoreTierError> {
         let segments = self.bytes / (self.segment_bytes.max(1) as u64);
         let segments = u32::try_from(segments).unwrap_or(u32::MAX);
-        let properties = BackingProperties::new(self.segment_bytes, segments)
-            .map_err(ObjectStoreTierError::Properties)?
+        let capabilities = BackingCapabilities::new(self.segment_bytes, segments)
+            .map_err(ObjectStoreTierError::Capabilities)?
             .with_remote();
         let requests = match self.runtime {
             Some(handle) => Requests::on(handle, self.timeout),
@@ -95,7 +95,7 @@ impl ObjectStoreTierBuilder {
         };
         let own = format!("{:016x}", RandomState::new().hash_one(std::process::id()));
         let prefix: Path = self.prefix.parts().chain([own.into()]).collect();
-        Ok(ObjectStoreTier::new(self.store, properties, prefix, requests))
+        Ok(ObjectStoreTier::new(self.store, capabilities, prefix, requests))
     }
 }
 
@@ -104,7 +104,7 @@ impl ObjectStoreTierBuilder {
 #[non_exhaustive]
 pub enum ObjectStoreTierError {
     /// The bytes or the length of segments cannot be.
-    Properties(PropertiesError),
+    Capabilities(CapabilitiesError),
     /// The runtime could not start.
     Runtime(io::Error),
 }
@@ -112,7 +112,7 @@ pub enum ObjectStoreTierError {
 impl fmt::Display for ObjectStoreTierError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ObjectStoreTierError::Properties(error) => {
+            ObjectStoreTierError::Capabilities(error) => {
                 write!(f, "no tier in an object store: {error}")
             }
             ObjectStoreTierError::Runtime(error) => write!(

@@ -7,7 +7,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use zpool_core::backing::{
-    BackingError, BackingProperties, BackingStore, SegmentNumber, SegmentVersions,
+    BackingCapabilities, BackingError, BackingStore, SegmentNumber, SegmentVersions,
 };
 
 use crate::builder::ObjectStoreTierBuilder;
@@ -20,7 +20,7 @@ use crate::requests::Requests;
 /// object of its own: one that is carried out late does not replace a later one.
 pub struct ObjectStoreTier {
     store: Arc<dyn ObjectStore>,
-    properties: BackingProperties,
+    capabilities: BackingCapabilities,
     prefix: Path,
     requests: Requests,
     versions: SegmentVersions,
@@ -51,11 +51,11 @@ impl ObjectStoreTier {
 
     pub(crate) fn new(
         store: Arc<dyn ObjectStore>,
-        properties: BackingProperties,
+        capabilities: BackingCapabilities,
         prefix: Path,
         requests: Requests,
     ) -> ObjectStoreTier {
-        ObjectStoreTier { store, properties, prefix, requests, versions: SegmentVersions::new() }
+        ObjectStoreTier { store, capabilities, prefix, requests, versions: SegmentVersions::new() }
     }
 
     /// Returns the prefix of this tier's objects, which no other tier uses.
@@ -91,12 +91,12 @@ fn ignore_missing(deleted: object_store::Result<Path>) -> object_store::Result<(
 }
 
 impl BackingStore for ObjectStoreTier {
-    fn properties(&self) -> BackingProperties {
-        self.properties
+    fn capabilities(&self) -> BackingCapabilities {
+        self.capabilities
     }
 
     fn write(&self, segment: SegmentNumber, bytes: &[u8]) -> Result<(), BackingError> {
-        self.properties.check_write(segment, bytes);
+        self.capabilities.check_write(segment, bytes);
         let payload = PutPayload::from(bytes.to_vec());
         self.versions.write(segment, |version| {
             let (store, path) = (self.store.clone(), self.path(segment, version));
@@ -110,7 +110,7 @@ impl BackingStore for ObjectStoreTier {
         offset: usize,
         into: &mut [u8],
     ) -> Result<(), BackingError> {
-        self.properties.check_read(segment, offset, into);
+        self.capabilities.check_read(segment, offset, into);
         let version = self.versions.current(segment).ok_or(BackingError::Gone)?;
         let (store, path) = (self.store.clone(), self.path(segment, version));
         let range = offset as u64..(offset + into.len()) as u64;
@@ -123,7 +123,7 @@ impl BackingStore for ObjectStoreTier {
     }
 
     fn discard(&self, segment: SegmentNumber) -> Result<(), BackingError> {
-        self.properties.check_discard(segment);
+        self.capabilities.check_discard(segment);
         self.versions.discard(segment);
         self.delete_strays()
     }
@@ -140,7 +140,7 @@ impl Drop for ObjectStoreTier {
 
 impl fmt::Debug for ObjectStoreTier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ObjectStoreTier { store, properties, prefix, .. } = self;
-        write!(f, "ObjectStoreTier({store}, {prefix}, {properties:?})")
+        let ObjectStoreTier { store, capabilities, prefix, .. } = self;
+        write!(f, "ObjectStoreTier({store}, {prefix}, {capabilities:?})")
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use zpool_conformance::backing_store_suite;
 use zpool_core::backing::{
-    BackingError, BackingProperties, BackingStore, PropertiesError, SegmentNumber,
+    BackingCapabilities, BackingError, BackingStore, CapabilitiesError, SegmentNumber,
 };
 use zswap_tier_object_store::object_store::ObjectStore;
 use zswap_tier_object_store::object_store::local::LocalFileSystem;
@@ -50,8 +50,8 @@ impl Local {
 }
 
 impl BackingStore for Local {
-    fn properties(&self) -> BackingProperties {
-        self.tier.properties()
+    fn capabilities(&self) -> BackingCapabilities {
+        self.tier.capabilities()
     }
 
     fn write(&self, segment: SegmentNumber, bytes: &[u8]) -> Result<(), BackingError> {
@@ -161,7 +161,7 @@ fn stuck_runtime_ends_in_timeout() {
 fn too_few_bytes_are_refused() {
     let error = ObjectStoreTier::builder(Arc::new(InMemory::new()), 1000).build().unwrap_err();
     assert!(
-        matches!(error, ObjectStoreTierError::Properties(PropertiesError::NoSegments)),
+        matches!(error, ObjectStoreTierError::Capabilities(CapabilitiesError::NoSegments)),
         "{error}"
     );
 }

@@ -7,7 +7,7 @@ use std::hash::BuildHasher;
 use std::time::Duration;
 
 use redis::{Client, RedisError};
-use zpool_core::backing::{BackingProperties, PropertiesError};
+use zpool_core::backing::{BackingCapabilities, CapabilitiesError};
 
 use crate::connections::Connections;
 use crate::tier::RedisTier;
@@ -97,16 +97,16 @@ impl RedisTierBuilder {
         let segments = u32::try_from(segments).unwrap_or(u32::MAX);
         if self.segment_bytes > MAX_VALUE_BYTES {
             let bytes = self.segment_bytes;
-            return Err(RedisTierError::Properties(PropertiesError::SegmentBytes(bytes)));
+            return Err(RedisTierError::Capabilities(CapabilitiesError::SegmentBytes(bytes)));
         }
-        let properties = BackingProperties::new(self.segment_bytes, segments)
-            .map_err(RedisTierError::Properties)?
+        let capabilities = BackingCapabilities::new(self.segment_bytes, segments)
+            .map_err(RedisTierError::Capabilities)?
             .with_remote();
         let connections = Connections::new(self.client, self.timeout, self.idle_connections);
         connections.try_connect().map_err(RedisTierError::Connect)?;
         let own = RandomState::new().hash_one(std::process::id());
         let prefix = format!("{}:{own:016x}", self.prefix);
-        Ok(RedisTier::new(connections, properties, prefix, self.expire_after))
+        Ok(RedisTier::new(connections, capabilities, prefix, self.expire_after))
     }
 }
 
@@ -115,7 +115,7 @@ impl RedisTierBuilder {
 #[non_exhaustive]
 pub enum RedisTierError {
     /// The bytes or the length of segments cannot be.
-    Properties(PropertiesError),
+    Capabilities(CapabilitiesError),
     /// The server cannot be reached.
     Connect(RedisError),
 }
@@ -123,7 +123,7 @@ pub enum RedisTierError {
 impl fmt::Display for RedisTierError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RedisTierError::Properties(error) => write!(f, "no tier in a server: {error}"),
+            RedisTierError::Capabilities(error) => write!(f, "no tier in a server: {error}"),
             RedisTierError::Connect(error) => write!(
                 f,
                 "cannot connect to the server of a tier: {error}; start it, or correct the \

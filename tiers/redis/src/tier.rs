@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redis::{Client, Cmd, cmd};
 use zpool_core::backing::{
-    BackingError, BackingProperties, BackingStore, SegmentNumber, SegmentVersions,
+    BackingCapabilities, BackingError, BackingStore, SegmentNumber, SegmentVersions,
 };
 
 use crate::builder::RedisTierBuilder;
@@ -20,7 +20,7 @@ const UNLINKED_AT_ONCE: usize = 256;
 /// does not replace a later one.
 pub struct RedisTier {
     connections: Connections,
-    properties: BackingProperties,
+    capabilities: BackingCapabilities,
     prefix: String,
     expire_after: Option<Duration>,
     versions: SegmentVersions,
@@ -50,12 +50,12 @@ impl RedisTier {
 
     pub(crate) fn new(
         connections: Connections,
-        properties: BackingProperties,
+        capabilities: BackingCapabilities,
         prefix: String,
         expire_after: Option<Duration>,
     ) -> RedisTier {
         let versions = SegmentVersions::new();
-        RedisTier { connections, properties, prefix, expire_after, versions }
+        RedisTier { connections, capabilities, prefix, expire_after, versions }
     }
 
     /// Returns the prefix of this tier's keys, which no other tier uses.
@@ -91,12 +91,12 @@ impl RedisTier {
 }
 
 impl BackingStore for RedisTier {
-    fn properties(&self) -> BackingProperties {
-        self.properties
+    fn capabilities(&self) -> BackingCapabilities {
+        self.capabilities
     }
 
     fn write(&self, segment: SegmentNumber, bytes: &[u8]) -> Result<(), BackingError> {
-        self.properties.check_write(segment, bytes);
+        self.capabilities.check_write(segment, bytes);
         self.versions.write(segment, |version| {
             self.connections.run::<()>(&self.set(self.key(segment, version), bytes))
         })
@@ -108,7 +108,7 @@ impl BackingStore for RedisTier {
         offset: usize,
         into: &mut [u8],
     ) -> Result<(), BackingError> {
-        self.properties.check_read(segment, offset, into);
+        self.capabilities.check_read(segment, offset, into);
         let version = self.versions.current(segment).ok_or(BackingError::Gone)?;
         let mut range = cmd("GETRANGE");
         range.arg(self.key(segment, version)).arg(offset).arg(offset + into.len() - 1);
@@ -125,7 +125,7 @@ impl BackingStore for RedisTier {
     }
 
     fn discard(&self, segment: SegmentNumber) -> Result<(), BackingError> {
-        self.properties.check_discard(segment);
+        self.capabilities.check_discard(segment);
         self.versions.discard(segment);
         self.unlink_strays()
     }
@@ -142,10 +142,10 @@ impl Drop for RedisTier {
 
 impl fmt::Debug for RedisTier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let RedisTier { properties, prefix, expire_after, .. } = self;
+        let RedisTier { capabilities, prefix, expire_after, .. } = self;
         f.debug_struct("RedisTier")
             .field("prefix", prefix)
-            .field("properties", properties)
+            .field("capabilities", capabilities)
             .field("expire_after", expire_after)
             .finish_non_exhaustive()
     }

@@ -17,7 +17,7 @@
 
 #[allow(unsafe_code, reason = "owns an allocation with an alignment of its own")]
 mod aligned_bytes;
-mod properties;
+mod capabilities;
 mod versions;
 
 use core::error::Error;
@@ -25,7 +25,7 @@ use core::fmt::{self, Debug, Display};
 use std::sync::Arc;
 
 pub use aligned_bytes::{AlignedBytes, AllocationRefused};
-pub use properties::{BackingProperties, PropertiesError};
+pub use capabilities::{BackingCapabilities, CapabilitiesError};
 pub use versions::SegmentVersions;
 
 /// Keeps the segments of a tier, outside of the pools' memory.
@@ -36,7 +36,7 @@ pub use versions::SegmentVersions;
 ///   segment is discarded or written again, or is [`Gone`](BackingError::Gone). Once gone, it stays
 ///   gone until it is written again. A medium may damage bytes; an implementation never mixes up
 ///   segments or offsets.
-/// - W2. A segment may be written shorter than [`segment_bytes`](BackingProperties::segment_bytes).
+/// - W2. A segment may be written shorter than [`segment_bytes`](BackingCapabilities::segment_bytes).
 ///   A read beyond what was written, or of a segment that was never written or was discarded, fails
 ///   or returns unspecified bytes. It never blocks for ever.
 /// - W3. A segment may be written again after a discard, after a failed write, or when it is gone.
@@ -56,9 +56,9 @@ pub use versions::SegmentVersions;
 ///
 /// # Panics
 ///
-/// - W8. A call outside of the [properties](BackingProperties) panics before it changes anything:
-///   [`check_write`](BackingProperties::check_write), [`check_read`](BackingProperties::check_read)
-///   and [`check_discard`](BackingProperties::check_discard) do that.
+/// - W8. A call outside of the [capabilities](BackingCapabilities) panics before it changes anything:
+///   [`check_write`](BackingCapabilities::check_write), [`check_read`](BackingCapabilities::check_read)
+///   and [`check_discard`](BackingCapabilities::check_discard) do that.
 ///
 /// # Concurrency
 ///
@@ -69,13 +69,13 @@ pub use versions::SegmentVersions;
 ///   [`NoBlock`](crate::NoBlock) section. An implementation may panic; its caller contains that.
 pub trait BackingStore: Send + Sync + Debug {
     /// Returns facts about this backing store. They never change.
-    fn properties(&self) -> BackingProperties;
+    fn capabilities(&self) -> BackingCapabilities;
 
     /// Writes `bytes` to the front of `segment`.
     ///
     /// `bytes` begins at an address that is a multiple of the
-    /// [`alignment`](BackingProperties::alignment). Its length is a multiple of it too, at least 1
-    /// and at most [`segment_bytes`](BackingProperties::segment_bytes).
+    /// [`alignment`](BackingCapabilities::alignment). Its length is a multiple of it too, at least 1
+    /// and at most [`segment_bytes`](BackingCapabilities::segment_bytes).
     ///
     /// # Errors
     ///
@@ -89,9 +89,9 @@ pub trait BackingStore: Send + Sync + Debug {
     /// Fills `into` with the bytes of `segment` from `offset` on.
     ///
     /// The offset, the address of `into` and its length are multiples of the
-    /// [`alignment`](BackingProperties::alignment), and the range lies inside the
-    /// [`segment_bytes`](BackingProperties::segment_bytes). Without
-    /// [`partial_reads`](BackingProperties::partial_reads), the range is all that was written.
+    /// [`alignment`](BackingCapabilities::alignment), and the range lies inside the
+    /// [`segment_bytes`](BackingCapabilities::segment_bytes). Without
+    /// [`partial_reads`](BackingCapabilities::partial_reads), the range is all that was written.
     ///
     /// # Errors
     ///
@@ -125,8 +125,8 @@ pub trait BackingStore: Send + Sync + Debug {
 macro_rules! forward_to_pointee {
     ($($pointer:ident),*) => {$(
         impl<B: BackingStore + ?Sized> BackingStore for $pointer<B> {
-            fn properties(&self) -> BackingProperties {
-                (**self).properties()
+            fn capabilities(&self) -> BackingCapabilities {
+                (**self).capabilities()
             }
 
             fn write(&self, segment: SegmentNumber, bytes: &[u8]) -> Result<(), BackingError> {

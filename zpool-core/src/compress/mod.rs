@@ -32,7 +32,7 @@ pub trait Compressor: Send + Sync + Debug {
     fn identity(&self) -> &Component;
 
     /// Returns facts about this codec.
-    fn properties(&self) -> CodecProperties;
+    fn capabilities(&self) -> CodecCapabilities;
 
     /// Returns an upper bound of the compressed length of a block of `block_len` bytes.
     fn compress_bound(&self, block_len: usize) -> usize;
@@ -42,7 +42,7 @@ pub trait Compressor: Send + Sync + Debug {
         0
     }
 
-    /// Makes a context that compresses blocks of up to `max_block_len` bytes, one at a time.
+    /// Makes a context that compresses blocks of up to `max_block_size` bytes, one at a time.
     ///
     /// # Errors
     ///
@@ -54,11 +54,11 @@ pub trait Compressor: Send + Sync + Debug {
     ///   dropping one may block.
     fn compression_context(
         &self,
-        max_block_len: usize,
+        max_block_size: usize,
     ) -> Result<Box<dyn CompressionContext>, CodecError>;
 
     /// Makes a context that decompresses. Only called if
-    /// [`CodecProperties::stateless_decompression`] is false.
+    /// [`CodecCapabilities::stateless_decompression`] is false.
     ///
     /// # Errors
     ///
@@ -70,7 +70,7 @@ pub trait Compressor: Send + Sync + Debug {
         )))
     }
 
-    /// Decompresses without a context. Only called if [`CodecProperties::stateless_decompression`]
+    /// Decompresses without a context. Only called if [`CodecCapabilities::stateless_decompression`]
     /// is true. The contract is that of [`DecompressionContext::decompress`].
     ///
     /// # Errors
@@ -88,7 +88,7 @@ pub trait Compressor: Send + Sync + Debug {
 /// Facts about a codec.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct CodecProperties {
+pub struct CodecCapabilities {
     /// Decompression needs no context: [`Compressor::decompress`] works.
     pub stateless_decompression: bool,
     /// Once its contexts exist, neither direction makes a heap call.
@@ -97,27 +97,27 @@ pub struct CodecProperties {
     pub licence: &'static str,
 }
 
-impl CodecProperties {
+impl CodecCapabilities {
     /// Returns the facts of a codec of this licence (SPDX) that promises nothing else.
     pub const fn new(licence: &'static str) -> Self {
-        CodecProperties { stateless_decompression: false, warm_without_heap: false, licence }
+        CodecCapabilities { stateless_decompression: false, warm_without_heap: false, licence }
     }
 
     /// Adds that decompression needs no context.
     pub const fn with_stateless_decompression(self) -> Self {
-        CodecProperties { stateless_decompression: true, ..self }
+        CodecCapabilities { stateless_decompression: true, ..self }
     }
 
     /// Adds that a warm codec makes no heap call.
     pub const fn with_no_heap_once_warm(self) -> Self {
-        CodecProperties { warm_without_heap: true, ..self }
+        CodecCapabilities { warm_without_heap: true, ..self }
     }
 }
 
 /// The mutable half of compression, such as tables. Used by one thread at a time, and kept between
 /// blocks.
 pub trait CompressionContext: Send + Debug {
-    /// Compresses `block` (1 to the context's `max_block_len` bytes) to the front of `out`.
+    /// Compresses `block` (1 to the context's `max_block_size` bytes) to the front of `out`.
     ///
     /// # Behavior
     ///

@@ -1,6 +1,6 @@
 //! The executor that runs each job inside `submit`.
 
-use super::{Executor, ExecutorProperties, Job, Refused};
+use super::{Executor, ExecutorCapabilities, Job, Refused};
 use crate::internal::sync::atomic::{AtomicU64, Ordering};
 
 /// Runs every job on the caller, inside `submit`.
@@ -41,7 +41,7 @@ impl Executor for Inline {
         Ok(())
     }
 
-    fn properties(&self) -> ExecutorProperties {
-        ExecutorProperties::CAUTIOUS.with_order().with_run_on_caller()
+    fn capabilities(&self) -> ExecutorCapabilities {
+        ExecutorCapabilities::CAUTIOUS.with_order().with_run_on_caller()
     }
 }

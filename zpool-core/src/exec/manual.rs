@@ -5,7 +5,9 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 use super::job_list::JobList;
-use super::{DrainError, DrainExecutor, Executor, ExecutorProperties, Job, Refused, RefusedReason};
+use super::{
+    DrainError, DrainExecutor, Executor, ExecutorCapabilities, Job, Refused, RefusedReason,
+};
 use crate::internal::sync::atomic::{AtomicU64, Ordering};
 use crate::internal::sync::{Condvar, Mutex, MutexGuard, ThreadMark};
 use crate::noblock::might_block;
@@ -151,8 +153,8 @@ impl Executor for Manual {
         }
     }
 
-    fn properties(&self) -> ExecutorProperties {
-        ExecutorProperties::CAUTIOUS.with_submit_in_no_block().with_order()
+    fn capabilities(&self) -> ExecutorCapabilities {
+        ExecutorCapabilities::CAUTIOUS.with_submit_in_no_block().with_order()
     }
 }
 

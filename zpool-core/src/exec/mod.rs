@@ -40,7 +40,7 @@ pub trait Executor: Send + Sync + Debug {
     ///   dropped unrun and never run twice.
     /// - X2. The panic of a job is caught. [`Job::run`] does that and returns an error to report.
     /// - X3. The job does not run on the calling thread within this call, unless
-    ///   [`ExecutorProperties::runs_on_caller`].
+    ///   [`ExecutorCapabilities::runs_on_caller`].
     ///
     /// # Errors
     ///
@@ -49,7 +49,7 @@ pub trait Executor: Send + Sync + Debug {
     /// # Concurrency
     ///
     /// - X5. Called from any thread, from inside a job, and during unwinding. If
-    ///   [`ExecutorProperties::submit_in_no_block`], also inside a [`NoBlock`](crate::NoBlock)
+    ///   [`ExecutorCapabilities::submit_in_no_block`], also inside a [`NoBlock`](crate::NoBlock)
     ///   section, and then it neither blocks nor allocates.
     fn submit(&self, job: Job) -> Result<(), Refused>;
 
@@ -70,15 +70,15 @@ pub trait Executor: Send + Sync + Debug {
     }
 
     /// Returns facts about this executor. The default is the most cautious.
-    fn properties(&self) -> ExecutorProperties {
-        ExecutorProperties::default()
+    fn capabilities(&self) -> ExecutorCapabilities {
+        ExecutorCapabilities::default()
     }
 }
 
 /// Promises of an [`Executor`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct ExecutorProperties {
+pub struct ExecutorCapabilities {
     /// `submit` neither blocks nor allocates. An executor without this promise, as most
     /// off-the-shelf pools, is used behind the manager's own queue.
     pub submit_in_no_block: bool,
@@ -91,9 +91,9 @@ pub struct ExecutorProperties {
     pub keeps_delays: bool,
 }
 
-impl ExecutorProperties {
+impl ExecutorCapabilities {
     /// Promises nothing.
-    pub const CAUTIOUS: ExecutorProperties = ExecutorProperties {
+    pub const CAUTIOUS: ExecutorCapabilities = ExecutorCapabilities {
         submit_in_no_block: false,
         ordered: false,
         runs_on_caller: false,
@@ -102,22 +102,22 @@ impl ExecutorProperties {
 
     /// Adds that `submit` is legal inside a no-block section.
     pub const fn with_submit_in_no_block(self) -> Self {
-        ExecutorProperties { submit_in_no_block: true, ..self }
+        ExecutorCapabilities { submit_in_no_block: true, ..self }
     }
 
     /// Adds that jobs of one thread run in order.
     pub const fn with_order(self) -> Self {
-        ExecutorProperties { ordered: true, ..self }
+        ExecutorCapabilities { ordered: true, ..self }
     }
 
     /// Adds that `submit_later` keeps its delay.
     pub const fn with_delays(self) -> Self {
-        ExecutorProperties { keeps_delays: true, ..self }
+        ExecutorCapabilities { keeps_delays: true, ..self }
     }
 
     /// Adds that jobs run on the caller.
     pub const fn with_run_on_caller(self) -> Self {
-        ExecutorProperties { runs_on_caller: true, ..self }
+        ExecutorCapabilities { runs_on_caller: true, ..self }
     }
 }
 

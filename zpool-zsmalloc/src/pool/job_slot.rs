@@ -73,7 +73,7 @@ impl JobSlot {
     /// section.
     pub(super) fn new(executor: Option<Arc<dyn Executor>>) -> JobSlot {
         let usable =
-            executor.as_ref().is_some_and(|executor| executor.properties().submit_in_no_block);
+            executor.as_ref().is_some_and(|executor| executor.capabilities().submit_in_no_block);
         JobSlot {
             executor: Mutex::new(executor.filter(|_| usable)),
             usable,

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use zpool_core::NoBlock;
-use zpool_core::backing::{BackingError, BackingProperties, BackingStore, SegmentNumber};
+use zpool_core::backing::{BackingCapabilities, BackingError, BackingStore, SegmentNumber};
 use zpool_core::internal::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use zpool_core::internal::sync::{Condvar, Mutex};
 use zpool_core::internal::{Foreign, catch};
@@ -62,7 +62,7 @@ pub enum TierPolicy {
 #[derive(Debug)]
 pub(crate) struct Tier {
     backing: Foreign<Arc<dyn BackingStore>>,
-    properties: BackingProperties,
+    capabilities: BackingCapabilities,
     policy: TierPolicy,
     pub(crate) segments: TierSegments,
     pub(crate) codecs: TierCodecs,
@@ -99,28 +99,28 @@ pub(crate) enum NoTier {
 }
 
 impl Tier {
-    /// Makes a tier for blocks of up to `block_size` bytes. Asks `backing` for its properties.
+    /// Makes a tier for blocks of up to `block_size` bytes. Asks `backing` for its capabilities.
     pub(crate) fn new(
         backing: Arc<dyn BackingStore>,
         policy: TierPolicy,
         block_size: usize,
         latencies: bool,
     ) -> Result<Tier, NoTier> {
-        let properties = backing.properties();
-        let count = properties.segments();
+        let capabilities = backing.capabilities();
+        let count = capabilities.segments();
         if !(MIN_SEGMENTS..=MAX_SEGMENTS).contains(&count) {
             return Err(NoTier::Segments(count));
         }
-        let unit = TierPlace::unit_of(properties.segment_bytes());
+        let unit = TierPlace::unit_of(capabilities.segment_bytes());
         let needed = record::record_len(block_size, unit) + record::directory_len(1);
-        if properties.segment_bytes() < needed {
-            return Err(NoTier::SegmentTooShort { bytes: properties.segment_bytes(), needed });
+        if capabilities.segment_bytes() < needed {
+            return Err(NoTier::SegmentTooShort { bytes: capabilities.segment_bytes(), needed });
         }
-        let segments = TierSegments::new(&properties).ok_or(NoTier::OutOfMemory)?;
-        let writer = TierWriter::new(&properties).ok_or(NoTier::OutOfMemory)?;
+        let segments = TierSegments::new(&capabilities).ok_or(NoTier::OutOfMemory)?;
+        let writer = TierWriter::new(&capabilities).ok_or(NoTier::OutOfMemory)?;
         Ok(Tier {
             backing: Foreign::new(backing),
-            properties,
+            capabilities,
             policy,
             segments,
             codecs: TierCodecs::new(),
@@ -138,8 +138,8 @@ impl Tier {
     }
 
     #[inline]
-    pub(crate) fn properties(&self) -> &BackingProperties {
-        &self.properties
+    pub(crate) fn capabilities(&self) -> &BackingCapabilities {
+        &self.capabilities
     }
 
     #[inline]
@@ -263,9 +263,9 @@ impl Tier {
     /// Fills in statistics.
     pub(crate) fn fill(&self, stats: &mut TierStats) {
         self.counters.fill(stats);
-        let numbers = (0..self.properties.segments()).map(SegmentNumber::new);
+        let numbers = (0..self.capabilities.segments()).map(SegmentNumber::new);
         stats.live_bytes = numbers.map(|number| self.segments.live_bytes(number)).sum();
-        stats.segments = self.properties.segments() as usize;
+        stats.segments = self.capabilities.segments() as usize;
         // Relaxed: statistics only.
         stats.segments_used = self.segments_used.load(Ordering::Relaxed);
         stats.codecs = self.codecs.len();

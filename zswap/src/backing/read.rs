@@ -85,11 +85,11 @@ impl Tier {
         let start = usize::from(place.offset) * self.segments.unit();
         let range = start..start + HEADER + place.object_len;
         let (written, _) = self.segments.written(place.segment);
-        let window = self.properties.window(range.clone(), written);
+        let window = self.capabilities.window(range.clone(), written);
         if written < range.end {
             return Err(self.unless_dropped(place.segment, ReadError::Corrupt));
         }
-        let bytes = buffer.room(window.len(), self.properties.alignment())?;
+        let bytes = buffer.room(window.len(), self.capabilities.alignment())?;
         let record = range.start - window.start..range.end - window.start;
         self.counters.reads.add(1);
         // A damaged record is read once more: the medium may have it still.
@@ -120,8 +120,8 @@ impl Tier {
         buffer: &'b mut ReadBuffer,
     ) -> Result<&'b [u8], ReadError> {
         let (written, _) = self.segments.written(id);
-        let window = self.properties.window(range.clone(), written);
-        let bytes = buffer.room(window.len(), self.properties.alignment())?;
+        let window = self.capabilities.window(range.clone(), written);
+        let bytes = buffer.room(window.len(), self.capabilities.alignment())?;
         self.read_window(id, window.start, bytes)?;
         bytes.get(range.start - window.start..range.end - window.start).ok_or(ReadError::Corrupt)
     }

@@ -14,7 +14,7 @@
 
 use std::collections::VecDeque;
 
-use zpool_core::backing::{BackingProperties, SegmentNumber};
+use zpool_core::backing::{BackingCapabilities, SegmentNumber};
 use zpool_core::internal::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::backing::record::{directory_len, record_len};
@@ -43,8 +43,8 @@ struct SegmentSlot {
 
 impl TierSegments {
     /// Makes the table. `None` if memory is refused.
-    pub(crate) fn new(properties: &BackingProperties) -> Option<TierSegments> {
-        let count = properties.segments();
+    pub(crate) fn new(capabilities: &BackingCapabilities) -> Option<TierSegments> {
+        let count = capabilities.segments();
         let slot_bits = u32::BITS - (count - 1).leading_zeros();
         let mut slots = Vec::new();
         slots.try_reserve_exact(count as usize).ok()?;
@@ -54,7 +54,7 @@ impl TierSegments {
             records: AtomicU32::new(0),
             longest: AtomicU32::new(0),
         }));
-        let unit = TierPlace::unit_of(properties.segment_bytes());
+        let unit = TierPlace::unit_of(capabilities.segment_bytes());
         Some(TierSegments { slots: slots.into_boxed_slice(), slot_bits, unit })
     }
 
@@ -196,12 +196,12 @@ pub(crate) struct SegmentOrder {
 
 impl SegmentOrder {
     /// Makes the order of a tier whose segments are all free. `None` if memory is refused.
-    pub(crate) fn new(properties: &BackingProperties) -> Option<SegmentOrder> {
-        let count = properties.segments() as usize;
+    pub(crate) fn new(capabilities: &BackingCapabilities) -> Option<SegmentOrder> {
+        let count = capabilities.segments() as usize;
         let (mut free, mut used) = (VecDeque::new(), VecDeque::new());
         free.try_reserve_exact(count).ok()?;
         used.try_reserve_exact(count).ok()?;
-        free.extend((0..properties.segments()).map(SegmentNumber::new));
+        free.extend((0..capabilities.segments()).map(SegmentNumber::new));
         Some(SegmentOrder { free, used, unreadable: Vec::new() })
     }
 
@@ -285,8 +285,8 @@ mod tests {
         PlaceParts { segment, offset: 0, block_len: 4096, object_len: 100, codec }
     }
 
-    fn properties(segments: u32) -> BackingProperties {
-        BackingProperties::new(1 << 16, segments).unwrap()
+    fn capabilities(segments: u32) -> BackingCapabilities {
+        BackingCapabilities::new(1 << 16, segments).unwrap()
     }
 
     /// A place of a segment that was dropped neither counts nor is current, however often its slot
@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn retired_segment_is_not_current() {
         for count in [1, 2, 3, 64, 65] {
-            let segments = TierSegments::new(&properties(count)).unwrap();
+            let segments = TierSegments::new(&capabilities(count)).unwrap();
             let number = SegmentNumber::new(count - 1);
             let mut seen = Vec::new();
             for _ in 0..100 {
@@ -316,9 +316,9 @@ mod tests {
     /// Slots go round: free, written, free again; the emptiest one is found.
     #[test]
     fn order_finds_oldest_and_emptiest() {
-        let properties = properties(4);
-        let segments = TierSegments::new(&properties).unwrap();
-        let mut order = SegmentOrder::new(&properties).unwrap();
+        let capabilities = capabilities(4);
+        let segments = TierSegments::new(&capabilities).unwrap();
+        let mut order = SegmentOrder::new(&capabilities).unwrap();
         for n in 0..3 {
             let number = order.next_free().unwrap();
             for _ in 0..3 - n {

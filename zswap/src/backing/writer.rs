@@ -4,7 +4,7 @@
 use std::ops::{Deref, DerefMut};
 
 use bumpalo::Bump;
-use zpool_core::backing::{AlignedBytes, BackingProperties};
+use zpool_core::backing::{AlignedBytes, BackingCapabilities};
 
 use crate::backing::Tier;
 use crate::backing::read::ReadBuffer;
@@ -27,10 +27,10 @@ pub(crate) struct TierWriter {
 
 impl TierWriter {
     /// Makes a writer for an empty tier. `None` if memory is refused.
-    pub(crate) fn new(properties: &BackingProperties) -> Option<TierWriter> {
+    pub(crate) fn new(capabilities: &BackingCapabilities) -> Option<TierWriter> {
         Some(TierWriter {
-            order: SegmentOrder::new(properties)?,
-            buffer: properties.segment_buffer().ok()?,
+            order: SegmentOrder::new(capabilities)?,
+            buffer: capabilities.segment_buffer().ok()?,
             read_buffer: ReadBuffer::default(),
             arena: Bump::new(),
         })
@@ -112,9 +112,9 @@ impl<'b> StagedSegment<'b> {
         bytes: &'b mut [u8],
         id: u32,
         unit: usize,
-        properties: &BackingProperties,
+        capabilities: &BackingCapabilities,
     ) -> StagedSegment<'b> {
-        let alignment = properties.alignment();
+        let alignment = capabilities.alignment();
         StagedSegment { bytes, id, unit, alignment, filled: 0, records: 0, longest: 0 }
     }
 
@@ -178,10 +178,10 @@ mod tests {
     #[test]
     fn full_segment_has_every_record() {
         for alignment in [1, 512] {
-            let properties =
-                BackingProperties::new(8192, 2).unwrap().with_alignment(alignment).unwrap();
-            let mut writer = TierWriter::new(&properties).unwrap();
-            let mut staged = StagedSegment::new(&mut writer.buffer, 5, 16, &properties);
+            let capabilities =
+                BackingCapabilities::new(8192, 2).unwrap().with_alignment(alignment).unwrap();
+            let mut writer = TierWriter::new(&capabilities).unwrap();
+            let mut staged = StagedSegment::new(&mut writer.buffer, 5, 16, &capabilities);
             let mut items = Vec::new();
             let object = |n: u64| vec![n as u8; 100 + n as usize];
             for n in 0.. {

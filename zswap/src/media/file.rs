@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use zpool_core::backing::{
-    AlignedBytes, BackingError, BackingProperties, BackingStore, PropertiesError, SegmentNumber,
+    AlignedBytes, BackingCapabilities, BackingError, BackingStore, CapabilitiesError, SegmentNumber,
 };
 use zpool_core::internal::sync::atomic::{AtomicU32, Ordering};
 use zpool_core::might_block;
@@ -43,13 +43,13 @@ pub const DEFAULT_SEGMENT_BYTES: usize = 1 << 20;
 /// use zswap::tier::FileTier;
 ///
 /// let tier = FileTier::temporary(std::env::temp_dir(), 8 << 20)?;
-/// assert_eq!(tier.properties().segments(), 8);
+/// assert_eq!(tier.capabilities().segments(), 8);
 ///
-/// let mut segment = tier.properties().segment_buffer()?;
+/// let mut segment = tier.capabilities().segment_buffer()?;
 /// segment.fill(7);
 /// tier.write(SegmentNumber::new(3), &segment)?;
 ///
-/// let alignment = tier.properties().alignment();
+/// let alignment = tier.capabilities().alignment();
 /// let mut part = AlignedBytes::zeroed(alignment, alignment)?;
 /// tier.read(SegmentNumber::new(3), 2 * alignment, &mut part)?;
 /// assert!(part.iter().all(|byte| *byte == 7));
@@ -57,7 +57,7 @@ pub const DEFAULT_SEGMENT_BYTES: usize = 1 << 20;
 /// ```
 pub struct FileTier {
     file: File,
-    properties: BackingProperties,
+    capabilities: BackingCapabilities,
     direct: bool,
     allocated: bool,
     /// The segment written last. The page cache may forget it when the next one is written.
@@ -116,7 +116,7 @@ impl FileTier {
     }
 
     fn offset_of(&self, segment: SegmentNumber) -> u64 {
-        u64::from(segment.get()) * self.properties.segment_bytes() as u64
+        u64::from(segment.get()) * self.capabilities.segment_bytes() as u64
     }
 
     /// Lets the page cache forget the segment written now, and the one before, which the kernel
@@ -125,7 +125,7 @@ impl FileTier {
         // Relaxed: a hint.
         let before = self.latest.swap(segment.get(), Ordering::Relaxed);
         for segment in [SegmentNumber::new(before), segment] {
-            self.forget_cached(self.offset_of(segment), self.properties.segment_bytes());
+            self.forget_cached(self.offset_of(segment), self.capabilities.segment_bytes());
         }
     }
 
@@ -161,20 +161,20 @@ impl FileTierBuilder {
     /// May block.
     pub fn build(self) -> Result<FileTier, FileTierError> {
         might_block("FileTierBuilder::build");
-        let properties = self.properties()?;
+        let capabilities = self.capabilities()?;
         let file = temporary::create_unnamed(&self.directory)
             .map_err(|error| self.error(FileTierProblem::Create(error)))?;
-        let allocated = temporary::allocate(&file, properties.capacity())
+        let allocated = temporary::allocate(&file, capabilities.capacity())
             .map_err(|error| self.error(FileTierProblem::Allocate(error)))?;
         let latest = AtomicU32::new(0);
-        let tier = FileTier { file, properties, direct: false, allocated, latest };
+        let tier = FileTier { file, capabilities, direct: false, allocated, latest };
         Ok(self.with_page_cache(tier))
     }
 
-    fn properties(&self) -> Result<BackingProperties, FileTierError> {
+    fn capabilities(&self) -> Result<BackingCapabilities, FileTierError> {
         let segments = self.bytes / (self.segment_bytes.max(1) as u64);
         let segments = u32::try_from(segments).unwrap_or(u32::MAX);
-        BackingProperties::new(self.segment_bytes, segments)
+        BackingCapabilities::new(self.segment_bytes, segments)
             .map_err(|error| self.error(FileTierProblem::Properties(error)))
     }
 
@@ -184,10 +184,10 @@ impl FileTierBuilder {
         use temporary::linux::{direct_alignment, expect_random_reads, set_direct};
 
         let alignment = direct_alignment(&tier.file);
-        let aligned = tier.properties.with_alignment(alignment);
-        if let (PageCache::Bypass, Ok(properties)) = (self.page_cache, aligned) {
+        let aligned = tier.capabilities.with_alignment(alignment);
+        if let (PageCache::Bypass, Ok(capabilities)) = (self.page_cache, aligned) {
             if set_direct(&tier.file, true).is_ok() && try_transfer(&tier.file, alignment).is_ok() {
-                return FileTier { properties, direct: true, ..tier };
+                return FileTier { capabilities, direct: true, ..tier };
             }
             // If it cannot be turned off, it was not turned on.
             let _ = set_direct(&tier.file, false);
@@ -221,13 +221,13 @@ fn try_transfer(file: &File, alignment: usize) -> Result<(), BackingError> {
 }
 
 impl BackingStore for FileTier {
-    fn properties(&self) -> BackingProperties {
-        self.properties
+    fn capabilities(&self) -> BackingCapabilities {
+        self.capabilities
     }
 
     fn write(&self, segment: SegmentNumber, bytes: &[u8]) -> Result<(), BackingError> {
-        self.properties.check_write(segment, bytes);
-        let (offset, alignment) = (self.offset_of(segment), self.properties.alignment());
+        self.capabilities.check_write(segment, bytes);
+        let (offset, alignment) = (self.offset_of(segment), self.capabilities.alignment());
         write_all(bytes, offset, alignment, |bytes, offset| self.file.write_at(bytes, offset))?;
         if !self.direct {
             self.forget_written(segment);
@@ -241,9 +241,9 @@ impl BackingStore for FileTier {
         offset: usize,
         into: &mut [u8],
     ) -> Result<(), BackingError> {
-        self.properties.check_read(segment, offset, into);
+        self.capabilities.check_read(segment, offset, into);
         let (at, alignment) =
-            (self.offset_of(segment) + offset as u64, self.properties.alignment());
+            (self.offset_of(segment) + offset as u64, self.capabilities.alignment());
         read_all(into, at, alignment, |into, offset| self.file.read_at(into, offset))?;
         if !self.direct {
             self.forget_cached(at, into.len());
@@ -253,16 +253,16 @@ impl BackingStore for FileTier {
 
     /// Keeps the space: it was allocated for this tier, and freeing it takes longer than a write.
     fn discard(&self, segment: SegmentNumber) -> Result<(), BackingError> {
-        self.properties.check_discard(segment);
+        self.capabilities.check_discard(segment);
         Ok(())
     }
 }
 
 impl fmt::Debug for FileTier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let FileTier { properties, direct, allocated, .. } = self;
+        let FileTier { capabilities, direct, allocated, .. } = self;
         f.debug_struct("FileTier")
-            .field("properties", properties)
+            .field("capabilities", capabilities)
             .field("direct", direct)
             .field("allocated", allocated)
             .finish_non_exhaustive()
@@ -280,7 +280,7 @@ pub struct FileTierError {
 
 #[derive(Debug)]
 enum FileTierProblem {
-    Properties(PropertiesError),
+    Properties(CapabilitiesError),
     Create(io::Error),
     Allocate(io::Error),
 }
@@ -380,7 +380,7 @@ mod tests {
                 let direct = flags.contains(rustix::fs::OFlags::DIRECT);
                 assert_eq!(direct, tier.is_direct());
                 assert!(page_cache == PageCache::Bypass || !direct);
-                assert_eq!(tier.properties().alignment() > 1, direct);
+                assert_eq!(tier.capabilities().alignment() > 1, direct);
             }
         }
     }
@@ -391,7 +391,7 @@ mod tests {
         for page_cache in [PageCache::Bypass, PageCache::Use] {
             let tier = tier_in(&std::env::temp_dir(), page_cache);
             tier.file.set_len(1 << 20).unwrap();
-            let mut bytes = tier.properties().segment_buffer().unwrap();
+            let mut bytes = tier.capabilities().segment_buffer().unwrap();
             tier.read(SegmentNumber::new(0), 0, &mut bytes).unwrap();
             let error = tier.read(SegmentNumber::new(1), 0, &mut bytes).unwrap_err();
             assert!(matches!(error, BackingError::Failed(_)), "{error}");

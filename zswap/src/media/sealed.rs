@@ -15,7 +15,7 @@ use std::fmt;
 use std::ops::Range;
 
 use zpool_core::backing::{
-    AlignedBytes, BackingError, BackingProperties, BackingStore, SegmentNumber,
+    AlignedBytes, BackingCapabilities, BackingError, BackingStore, SegmentNumber,
 };
 use zpool_core::internal::sync::Mutex;
 use zpool_core::internal::sync::atomic::{AtomicU64, Ordering};
@@ -82,14 +82,14 @@ const DEFAULT_PIECE_BYTES: usize = 4096;
 ///
 /// let file = FileTier::temporary(std::env::temp_dir(), 8 << 20)?;
 /// let tier = SealedStore::new(file, Cipher::with_fresh_key()?)?;
-/// assert_eq!(tier.properties().segment_bytes(), 256 * (4096 - 16));
+/// assert_eq!(tier.capabilities().segment_bytes(), 256 * (4096 - 16));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct SealedStore<B, S> {
     inner: B,
     seal: S,
     pieces: PieceLayout,
-    properties: BackingProperties,
+    capabilities: BackingCapabilities,
     /// The number of the next write. Never 0.
     next_write: AtomicU64,
     segments: Box<[Mutex<SealedSegment>]>,
@@ -130,9 +130,9 @@ impl<B: BackingStore, S: Seal> SealedStore<B, S> {
     ///
     /// [`SealedStoreError`] if a segment of `inner` has no room for a piece.
     pub fn new(inner: B, seal: S) -> Result<SealedStore<B, S>, SealedStoreError> {
-        let properties = inner.properties();
-        let common = DEFAULT_PIECE_BYTES.min(properties.segment_bytes());
-        SealedStore::with_pieces(inner, seal, properties.round_up(common))
+        let capabilities = inner.capabilities();
+        let common = DEFAULT_PIECE_BYTES.min(capabilities.segment_bytes());
+        SealedStore::with_pieces(inner, seal, capabilities.round_up(common))
     }
 
     /// Puts `seal` in front of `inner`, in pieces of `piece_bytes` with their tags. Shorter pieces
@@ -147,20 +147,20 @@ impl<B: BackingStore, S: Seal> SealedStore<B, S> {
         seal: S,
         piece_bytes: usize,
     ) -> Result<SealedStore<B, S>, SealedStoreError> {
-        let (below, tag_bytes) = (inner.properties(), seal.tag_bytes());
+        let (below, tag_bytes) = (inner.capabilities(), seal.tag_bytes());
         let count = below.segment_bytes() / piece_bytes.max(1);
-        let error = SealedStoreError { piece_bytes, tag_bytes, properties: below };
+        let error = SealedStoreError { piece_bytes, tag_bytes, capabilities: below };
         if piece_bytes <= tag_bytes || !piece_bytes.is_multiple_of(below.alignment()) {
             return Err(error);
         }
         let pieces = PieceLayout { sealed: piece_bytes, open: piece_bytes - tag_bytes };
         // No pieces make a segment of no bytes, which is an error.
-        let properties = BackingProperties::new(count * pieces.open, below.segments());
-        let properties = properties.map_err(|_| error)?;
-        let properties = if below.remote() { properties.with_remote() } else { properties };
+        let capabilities = BackingCapabilities::new(count * pieces.open, below.segments());
+        let capabilities = capabilities.map_err(|_| error)?;
+        let capabilities = if below.remote() { capabilities.with_remote() } else { capabilities };
         let segments = (0..below.segments()).map(|_| Mutex::default()).collect();
         let (next_write, staging) = (AtomicU64::new(1), Mutex::new(None));
-        Ok(SealedStore { inner, seal, pieces, properties, next_write, segments, staging })
+        Ok(SealedStore { inner, seal, pieces, capabilities, next_write, segments, staging })
     }
 
     /// Returns the backing store behind the cipher.
@@ -184,7 +184,7 @@ impl<B: BackingStore, S: Seal> SealedStore<B, S> {
         let kept = self.staging.lock().take();
         let mut staging = match kept {
             Some(kept) => kept,
-            None => self.inner.properties().segment_buffer()?,
+            None => self.inner.capabilities().segment_buffer()?,
         };
         let outcome = write(&mut staging);
         let surplus = self.staging.lock().replace(staging);
@@ -248,7 +248,7 @@ impl<B: BackingStore, S: Seal> SealedStore<B, S> {
         let numbers = self.pieces.numbers(offset, into.len());
         let sealed = self.pieces.sealed;
         let wanted = numbers.start * sealed..numbers.end * sealed;
-        let below = self.inner.properties();
+        let below = self.inner.capabilities();
         let window = below.window(wanted.clone(), state.pieces as usize * sealed);
         let mut buffer = AlignedBytes::zeroed(window.len(), below.alignment())?;
         self.inner.read(segment, window.start, &mut buffer)?;
@@ -258,12 +258,12 @@ impl<B: BackingStore, S: Seal> SealedStore<B, S> {
 }
 
 impl<B: BackingStore, S: Seal> BackingStore for SealedStore<B, S> {
-    fn properties(&self) -> BackingProperties {
-        self.properties
+    fn capabilities(&self) -> BackingCapabilities {
+        self.capabilities
     }
 
     fn write(&self, segment: SegmentNumber, bytes: &[u8]) -> Result<(), BackingError> {
-        self.properties.check_write(segment, bytes);
+        self.capabilities.check_write(segment, bytes);
         self.set_state(segment, SealedSegment::default());
         // Relaxed: only uniqueness matters.
         let write = self.next_write.fetch_add(1, Ordering::Relaxed);
@@ -284,7 +284,7 @@ impl<B: BackingStore, S: Seal> BackingStore for SealedStore<B, S> {
         offset: usize,
         into: &mut [u8],
     ) -> Result<(), BackingError> {
-        self.properties.check_read(segment, offset, into);
+        self.capabilities.check_read(segment, offset, into);
         let state = self.state(segment);
         if state.write == 0 {
             return Err(BackingError::Gone);
@@ -300,7 +300,7 @@ impl<B: BackingStore, S: Seal> BackingStore for SealedStore<B, S> {
     }
 
     fn discard(&self, segment: SegmentNumber) -> Result<(), BackingError> {
-        self.properties.check_discard(segment);
+        self.capabilities.check_discard(segment);
         self.set_state(segment, SealedSegment::default());
         self.inner.discard(segment)
     }
@@ -321,18 +321,18 @@ impl<B: fmt::Debug, S: fmt::Debug> fmt::Debug for SealedStore<B, S> {
 pub struct SealedStoreError {
     piece_bytes: usize,
     tag_bytes: usize,
-    properties: BackingProperties,
+    capabilities: BackingCapabilities,
 }
 
 impl fmt::Display for SealedStoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let SealedStoreError { piece_bytes, tag_bytes, properties } = self;
+        let SealedStoreError { piece_bytes, tag_bytes, capabilities } = self;
         write!(
             f,
             "pieces of {piece_bytes} bytes do not fit the backing store: choose more than the \
              {tag_bytes} of a tag, a multiple of {}, and at most the {} of a segment",
-            properties.alignment(),
-            properties.segment_bytes()
+            capabilities.alignment(),
+            capabilities.segment_bytes()
         )
     }
 }

@@ -213,7 +213,7 @@ where
         // There was a switch since, so the idle time begins anew.
         return store.submit_drain(newest, idle);
     }
-    let on_caller = store.manager().executor().properties().runs_on_caller;
+    let on_caller = store.manager().executor().capabilities().runs_on_caller;
     while let Some(pause) = store.background_step() {
         if !on_caller {
             let requests = store.drain_state().background.lock().requests;

@@ -272,7 +272,7 @@ where
     K: Hash + Eq + Clone + Send + 'static,
     S: BuildHasher + Send + Sync + 'static,
 {
-    if store.manager().executor().properties().keeps_delays {
+    if store.manager().executor().capabilities().keeps_delays {
         submit_tick(store, Instant::now());
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, RwLock};
 
 use zswap::Component;
 use zswap::plugin::{
-    CodecError, CodecProperties, Compressed, CompressionContext, Compressor, CompressorDriver,
+    CodecCapabilities, CodecError, Compressed, CompressionContext, Compressor, CompressorDriver,
     CreateError, Params,
 };
 
@@ -118,8 +118,8 @@ impl Compressor for Rle {
         &self.identity
     }
 
-    fn properties(&self) -> CodecProperties {
-        CodecProperties::new("MIT").with_stateless_decompression().with_no_heap_once_warm()
+    fn capabilities(&self) -> CodecCapabilities {
+        CodecCapabilities::new("MIT").with_stateless_decompression().with_no_heap_once_warm()
     }
 
     fn compress_bound(&self, block_len: usize) -> usize {

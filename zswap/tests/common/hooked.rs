@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use zpool_lz4::Lz4Driver;
 use zswap::Component;
 use zswap::plugin::{
-    CodecError, CodecProperties, Compressed, CompressionContext, Compressor, CompressorDriver,
+    CodecCapabilities, CodecError, Compressed, CompressionContext, Compressor, CompressorDriver,
     CreateError, Params,
 };
 
@@ -81,8 +81,8 @@ impl Compressor for Hooked {
         &self.identity
     }
 
-    fn properties(&self) -> CodecProperties {
-        self.inner.properties()
+    fn capabilities(&self) -> CodecCapabilities {
+        self.inner.capabilities()
     }
 
     fn compress_bound(&self, block_len: usize) -> usize {
@@ -91,9 +91,9 @@ impl Compressor for Hooked {
 
     fn compression_context(
         &self,
-        max_block_len: usize,
+        max_block_size: usize,
     ) -> Result<Box<dyn CompressionContext>, CodecError> {
-        let inner = self.inner.compression_context(max_block_len)?;
+        let inner = self.inner.compression_context(max_block_size)?;
         Ok(Box::new(HookedContext { inner, hook: self.hook.clone() }))
     }
 

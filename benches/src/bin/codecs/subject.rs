@@ -43,7 +43,7 @@ impl Subject {
             return Err(format!("there is no codec `{}`", spec.name).into());
         };
         let compressor = driver.open(&spec.params)?;
-        let stateless = compressor.properties().stateless_decompression;
+        let stateless = compressor.capabilities().stateless_decompression;
         Ok(Subject::Ours {
             compression: compressor.compression_context(block_size)?,
             decompression: match stateless {

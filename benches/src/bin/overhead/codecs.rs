@@ -98,7 +98,7 @@ pub(crate) enum Raw {
 impl Raw {
     fn pagelz(level: u8) -> Raw {
         let codec = PagelzCompressor::new(level).expect("a level that it has");
-        let stateless = codec.properties().stateless_decompression;
+        let stateless = codec.capabilities().stateless_decompression;
         let context = || codec.decompression_context().expect("memory for a context");
         Raw::Pagelz {
             compression: codec.compression_context(4096).expect("memory for a context"),

@@ -19,7 +19,7 @@ pub(crate) fn measure(subject: &Subject<'_>, rows: &mut FigureRows) -> Result<()
     subject.store_all(&store)?;
     while store.write_back() > 0 {}
     let mut buffer = vec![0; PAGE.get()];
-    let mut bare_buffer = file.properties().segment_buffer()?;
+    let mut bare_buffer = file.capabilities().segment_buffer()?;
     let (mut ratios, mut rng) = (Vec::new(), Rng::new(1));
     // The first round warms buffers.
     for round in 0..=ROUNDS {

@@ -47,7 +47,7 @@ pub(crate) fn measure(subject: &Subject<'_>, rows: &mut FigureRows) -> Result<()
 /// Bytes per second that the disk takes, in segments one after the other.
 fn disk_rate(subject: &Subject<'_>) -> Result<f64, Failure> {
     let file = subject.file_tier(DISK_SEGMENTS)?;
-    let mut buffer = file.properties().segment_buffer()?;
+    let mut buffer = file.capabilities().segment_buffer()?;
     for (byte, n) in buffer.iter_mut().zip(0u32..) {
         *byte = (n.wrapping_mul(0x9E37_79B1) >> 24) as u8;
     }

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use zswap::plugin::{AlignedBytes, BackingError, BackingProperties, BackingStore, SegmentNumber};
+use zswap::plugin::{AlignedBytes, BackingCapabilities, BackingError, BackingStore, SegmentNumber};
 use zswap::tier::FileTier;
 
 /// A read: segment, offset and length.
@@ -39,8 +39,8 @@ impl RecordingTier {
 }
 
 impl BackingStore for RecordingTier {
-    fn properties(&self) -> BackingProperties {
-        self.file.properties()
+    fn capabilities(&self) -> BackingCapabilities {
+        self.file.capabilities()
     }
 
     fn write(&self, segment: SegmentNumber, bytes: &[u8]) -> Result<(), BackingError> {

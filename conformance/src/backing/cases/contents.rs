@@ -9,14 +9,14 @@ use crate::backing::harness::BackingHarness;
 use crate::iterations::scaled;
 use crate::rng::SplitMix;
 
-/// `properties`: they are the same before and after calls.
+/// `capabilities`: they are the same before and after calls.
 pub fn properties_never_change(maker: &BackingMaker) {
     let harness = BackingHarness::new(maker);
     for segment in harness.segments(3) {
         harness.write_version(segment, 0);
         harness.assert_version(segment, 0);
         harness.discard(segment);
-        assert_eq!(harness.store().properties(), harness.properties, "properties: changed");
+        assert_eq!(harness.store().capabilities(), harness.capabilities, "capabilities: changed");
     }
 }
 
@@ -37,7 +37,7 @@ pub fn w1_segments_read_back(maker: &BackingMaker) {
 /// at random.
 pub fn w1_parts_read_back(maker: &BackingMaker) {
     let harness = BackingHarness::new(maker);
-    let (alignment, whole) = (harness.properties.alignment(), harness.whole());
+    let (alignment, whole) = (harness.capabilities.alignment(), harness.whole());
     let mut rng = SplitMix::new(1);
     for segment in harness.segments(2) {
         let contents = harness.contents(segment, 0, whole);
@@ -75,7 +75,7 @@ pub fn w1_stores_are_separate(maker: &BackingMaker) {
 pub fn w2_short_writes_read_back(maker: &BackingMaker) {
     let harness = BackingHarness::new(maker);
     let mut rng = SplitMix::new(2);
-    let shortest = harness.properties.alignment();
+    let shortest = harness.capabilities.alignment();
     let mut lens = vec![harness.whole(), shortest, harness.whole(), shortest];
     lens.extend((0..scaled(20)).map(|_| harness.any_len(&mut rng)));
     for segment in harness.segments(2) {
@@ -94,13 +94,13 @@ pub fn w2_short_writes_read_back(maker: &BackingMaker) {
 /// reaches beyond what was written. Other calls then work as before.
 pub fn w2_reads_of_nothing_return(maker: &BackingMaker) {
     let harness = BackingHarness::new(maker);
-    let (alignment, whole) = (harness.properties.alignment(), harness.whole());
+    let (alignment, whole) = (harness.capabilities.alignment(), harness.whole());
     for segment in harness.segments(3) {
         let _ = harness.read(segment, 0, whole);
         let contents = harness.contents(segment, 0, alignment);
         harness.write(segment, &contents);
         let _ = harness.read(segment, 0, whole);
-        if harness.properties.partial_reads() {
+        if harness.capabilities.partial_reads() {
             let _ = harness.read(segment, whole - alignment, alignment);
         }
         harness.assert_part(segment, &contents, 0, alignment);

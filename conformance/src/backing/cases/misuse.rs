@@ -1,4 +1,4 @@
-//! Calls that contradict the properties panic, and change nothing.
+//! Calls that contradict the capabilities panic, and change nothing.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -27,7 +27,7 @@ fn with_contents(maker: &BackingMaker, misuse: impl FnOnce(&BackingHarness)) {
 pub fn w8_segments_beyond_the_last_panic(maker: &BackingMaker) {
     with_contents(maker, |harness| {
         let store = harness.store();
-        for number in [harness.properties.segments(), u32::MAX] {
+        for number in [harness.capabilities.segments(), u32::MAX] {
             let segment = SegmentNumber::new(number);
             let contents = harness.contents(segment, 1, harness.whole());
             assert_panics("a write of no segment", || drop(store.write(segment, &contents)));
@@ -41,7 +41,7 @@ pub fn w8_segments_beyond_the_last_panic(maker: &BackingMaker) {
 /// W8: writes and reads of no bytes, of more than a segment, or that reach beyond it panic.
 pub fn w8_lengths_out_of_range_panic(maker: &BackingMaker) {
     with_contents(maker, |harness| {
-        let (alignment, whole) = (harness.properties.alignment(), harness.whole());
+        let (alignment, whole) = (harness.capabilities.alignment(), harness.whole());
         for segment in harness.segments(2) {
             for len in [0, whole + alignment] {
                 let contents = harness.contents(segment, 1, len);
@@ -50,7 +50,7 @@ pub fn w8_lengths_out_of_range_panic(maker: &BackingMaker) {
                 let read = || drop(harness.read(segment, 0, len));
                 assert_panics("a read that is empty or too long", read);
             }
-            let beyond = if harness.properties.partial_reads() { whole } else { alignment };
+            let beyond = if harness.capabilities.partial_reads() { whole } else { alignment };
             let read = || drop(harness.read(segment, beyond, alignment));
             assert_panics("a read beyond the segment, or of a part of a whole", read);
         }
@@ -61,7 +61,7 @@ pub fn w8_lengths_out_of_range_panic(maker: &BackingMaker) {
 /// nothing to check.
 pub fn w8_misaligned_calls_panic(maker: &BackingMaker) {
     with_contents(maker, |harness| {
-        let alignment = harness.properties.alignment();
+        let alignment = harness.capabilities.alignment();
         if alignment == 1 {
             return;
         }

@@ -1,4 +1,4 @@
-//! Identity and properties of a compressor.
+//! Identity and capabilities of a compressor.
 
 use zpool_core::CreateError;
 use zpool_core::spec::Component;
@@ -6,16 +6,19 @@ use zpool_core::spec::Component;
 use crate::compressor::CompressorMaker;
 use crate::compressor::harness::CompressorHarness;
 
-/// `identity`, `properties`: work does not change them, and there is a licence.
+/// `identity`, `capabilities`: work does not change them, and there is a licence.
 pub fn identity_and_properties_stay_the_same(maker: &CompressorMaker) {
     let mut harness = CompressorHarness::new(maker);
-    let (identity, properties) =
-        (harness.compressor.identity().clone(), harness.compressor.properties());
+    let (identity, capabilities) =
+        (harness.compressor.identity().clone(), harness.compressor.capabilities());
     harness.check_round_trip(&[7; 4096]);
     let _ = harness.decompress(&[0xFF; 9], 100, 0);
     assert_eq!(*harness.compressor.identity(), identity, "identity: after work");
-    assert_eq!(harness.compressor.properties(), properties, "properties: after work");
-    assert!(!properties.licence.trim().is_empty(), "properties: a licence, as an SPDX expression");
+    assert_eq!(harness.compressor.capabilities(), capabilities, "capabilities: after work");
+    assert!(
+        !capabilities.licence.trim().is_empty(),
+        "capabilities: a licence, as an SPDX expression"
+    );
 }
 
 /// `identity`: two compressors of one driver with the same parameters have the same identity. It

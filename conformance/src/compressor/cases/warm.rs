@@ -101,7 +101,7 @@ pub fn through_a_codec(maker: &CompressorMaker) {
             assert_eq!(codec.decompress(&fresh, &mut back), Ok(()), "K8: after damaged bytes");
             assert!(back == block, "K8: another block after damaged bytes");
         }
-        let contexts = 1 + u64::from(!harness.compressor.properties().stateless_decompression);
+        let contexts = 1 + u64::from(!harness.compressor.capabilities().stateless_decompression);
         let stats = codec.stats();
         assert_eq!(
             (stats.contexts_made, stats.contexts_failed),

@@ -10,13 +10,13 @@ use crate::executor::ExecutorMaker;
 use crate::executor::harness::{ExecutorHarness, yield_often};
 use crate::iterations::scaled;
 
-/// `properties`: work does not change them.
+/// `capabilities`: work does not change them.
 pub fn properties_stay_the_same(maker: &ExecutorMaker) {
     let harness = ExecutorHarness::new(maker);
-    let before = harness.executor().properties();
+    let before = harness.executor().capabilities();
     harness.submit(harness.job(|| {}));
     harness.wait_for_all();
-    assert_eq!(harness.executor().properties(), before, "properties: after work");
+    assert_eq!(harness.executor().capabilities(), before, "capabilities: after work");
 }
 
 /// X1: jobs of one thread, in bursts with pauses, run once each.
@@ -94,7 +94,7 @@ pub fn x3_no_job_runs_inside_submit(maker: &ExecutorMaker) {
     assert_eq!(harness.on_caller(), [], "X3: jobs that ran inside the call that submitted them");
 }
 
-/// [`runs_on_caller`](zpool_core::exec::ExecutorProperties::runs_on_caller): a job has run when
+/// [`runs_on_caller`](zpool_core::exec::ExecutorCapabilities::runs_on_caller): a job has run when
 /// `submit` returns.
 pub fn jobs_run_inside_submit(maker: &ExecutorMaker) {
     let harness = ExecutorHarness::new(maker);
@@ -109,7 +109,7 @@ pub fn jobs_run_inside_submit(maker: &ExecutorMaker) {
     );
 }
 
-/// [`ordered`](zpool_core::exec::ExecutorProperties::ordered): jobs of one thread run in the order
+/// [`ordered`](zpool_core::exec::ExecutorCapabilities::ordered): jobs of one thread run in the order
 /// of their submission, and each begins after the one before has ended.
 pub fn jobs_of_a_thread_run_in_order_one_at_a_time(maker: &ExecutorMaker) {
     let harness = ExecutorHarness::new(maker);

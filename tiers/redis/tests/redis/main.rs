@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use zpool_conformance::backing::{BACKING_CASES, BackingMaker, properties_are_those_listed};
-use zpool_core::backing::{BackingError, BackingStore, PropertiesError, SegmentNumber};
+use zpool_core::backing::{BackingError, BackingStore, CapabilitiesError, SegmentNumber};
 use zswap_tier_redis::redis::Client;
 use zswap_tier_redis::{RedisTier, RedisTierError};
 
@@ -151,7 +151,7 @@ fn impossible_tiers_are_refused() {
     let error = builder(1 << 30).build().unwrap_err();
     assert!(error.to_string().contains("cannot connect to the server"), "{error}");
     let error = builder(1000).build().unwrap_err();
-    assert!(matches!(error, RedisTierError::Properties(PropertiesError::NoSegments)), "{error}");
+    assert!(matches!(error, RedisTierError::Capabilities(CapabilitiesError::NoSegments)), "{error}");
     let error = builder(1 << 40).segment_bytes((512 << 20) + 1).build().unwrap_err();
-    assert!(matches!(error, RedisTierError::Properties(_)), "{error}");
+    assert!(matches!(error, RedisTierError::Capabilities(_)), "{error}");
 }

@@ -66,9 +66,9 @@ impl Codec {
 
     fn make_compression(&self) -> Result<Box<PooledContext<dyn CompressionContext>>, CodecError> {
         might_block("making a compression context");
-        let make = || self.compressor.compression_context(self.max_block_len);
+        let make = || self.compressor.compression_context(self.max_block_size);
         let made = self.count_attempt(true, make, |context| {
-            let bound = self.compressor.compress_bound(self.max_block_len);
+            let bound = self.compressor.compress_bound(self.max_block_size);
             let mut scratch = Vec::new();
             // A codec may ask for more scratch memory than there is. That is an error, as it is for
             // the context itself.

@@ -26,7 +26,7 @@ use crate::noblock::might_block;
 /// lengths, block, or call back into the store. A context that panicked is dropped.
 pub struct Codec {
     compressor: Arc<dyn Compressor>,
-    max_block_len: usize,
+    max_block_size: usize,
     stateless: bool,
     compression: PerCpu<PooledContext<dyn CompressionContext>>,
     decompression: PerCpu<PooledContext<dyn DecompressionContext>>,
@@ -57,13 +57,13 @@ pub struct CodecStats {
 }
 
 impl Codec {
-    /// Makes a codec for blocks of up to `max_block_len` bytes, without a context.
-    pub fn new(compressor: Arc<dyn Compressor>, max_block_len: usize) -> Codec {
+    /// Makes a codec for blocks of up to `max_block_size` bytes, without a context.
+    pub fn new(compressor: Arc<dyn Compressor>, max_block_size: usize) -> Codec {
         Codec {
-            stateless: compressor.properties().stateless_decompression,
+            stateless: compressor.capabilities().stateless_decompression,
             shared_bytes: compressor.shared_bytes(),
             compressor,
-            max_block_len,
+            max_block_size,
             compression: PerCpu::new(),
             decompression: PerCpu::new(),
             waiters: WaitQueue::new(),
@@ -93,8 +93,8 @@ impl Codec {
     }
 
     /// Returns the largest block in bytes.
-    pub fn max_block_len(&self) -> usize {
-        self.max_block_len
+    pub fn max_block_size(&self) -> usize {
+        self.max_block_size
     }
 
     /// Returns the bytes of the largest compression context so far, including its scratch; 0 before
@@ -115,7 +115,7 @@ impl Codec {
     ///
     /// # Panics
     ///
-    /// If `block` is longer than [`max_block_len`](Self::max_block_len).
+    /// If `block` is longer than [`max_block_size`](Self::max_block_size).
     #[inline]
     pub fn compress<R>(
         &self,
@@ -124,7 +124,7 @@ impl Codec {
         with: impl FnOnce(Option<&[u8]>) -> R,
     ) -> Result<R, CodecError> {
         assert!(
-            block.len() <= self.max_block_len,
+            block.len() <= self.max_block_size,
             "a block of {} bytes is over the codec's maximum",
             block.len()
         );
@@ -299,7 +299,7 @@ impl fmt::Debug for Codec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Codec")
             .field("compressor", &self.compressor)
-            .field("max_block_len", &self.max_block_len)
+            .field("max_block_size", &self.max_block_size)
             .field("stats", &self.stats())
             .finish_non_exhaustive()
     }

@@ -79,12 +79,12 @@ impl<'c> Session<'c> {
     ///
     /// # Panics
     ///
-    /// If `block` is longer than [`max_block_len`](Codec::max_block_len).
+    /// If `block` is longer than [`max_block_size`](Codec::max_block_size).
     #[inline]
     pub fn compress(&mut self, block: &[u8], max_len: usize) -> Result<Option<&[u8]>, CodecError> {
         let codec = self.codec;
         assert!(
-            block.len() <= codec.max_block_len,
+            block.len() <= codec.max_block_size,
             "a block of {} bytes is over the codec's maximum",
             block.len()
         );

@@ -40,7 +40,7 @@ where
     K: Hash + Eq + Send + 'static,
     S: BuildHasher + Send + Sync + 'static,
 {
-    if store.manager().executor().properties().runs_on_caller {
+    if store.manager().executor().capabilities().runs_on_caller {
         return finish(store);
     }
     let pending = PendingWriteback { store: Some(store.downgrade()) };

@@ -59,7 +59,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let Some(leaving) = &mut batch.leaving else { return };
         let Ok(directory) = tier.read_directory(leaving.id, buffer) else { return };
         leaving.directory.extend(directory);
-        let most = tier.properties().segment_bytes() / CARRIED_SHARE;
+        let most = tier.capabilities().segment_bytes() / CARRIED_SHARE;
         let mut record_buffer = ReadBuffer::take();
         for item in &leaving.directory {
             if batch.staged.filled() >= most {

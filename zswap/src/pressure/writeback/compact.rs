@@ -46,7 +46,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let mut list = [SegmentUse::NONE; MOST_SOURCES];
         let emptiest = writer.order.emptiest(&tier.segments, &mut list);
         let mut sources =
-            &emptiest[..count_of_sources(emptiest, tier.properties().segment_bytes())];
+            &emptiest[..count_of_sources(emptiest, tier.capabilities().segment_bytes())];
         while writer.order.free() <= 1 && !sources.is_empty() {
             let Some(emptied) = self.fill_segment(tier, writer, sources) else { return false };
             sources = &sources[emptied..];
@@ -66,7 +66,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let TierWriter { order, buffer, read_buffer, arena } = writer;
         let number = order.next_free()?;
         let (id, unit) = (tier.segments.id(number), tier.segments.unit());
-        let mut staged = StagedSegment::new(buffer, id, unit, tier.properties());
+        let mut staged = StagedSegment::new(buffer, id, unit, tier.capabilities());
         let (mut moving, mut emptied) = (ArenaVec::new_in(&*arena), 0);
         for source in sources {
             let mut leaving =

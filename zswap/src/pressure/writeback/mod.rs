@@ -160,7 +160,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let sources = SourcePools::default();
         let mut batch = WritebackBatch {
             tier,
-            staged: StagedSegment::new(buffer, id, unit, tier.properties()),
+            staged: StagedSegment::new(buffer, id, unit, tier.capabilities()),
             sources: &sources,
             codecs: BatchCodecs::new(tier),
             blocks: StagedBlocks::new_in(arena),

@@ -7,7 +7,7 @@ use super::{AlignedBytes, AllocationRefused, SegmentNumber};
 
 /// The facts about a [`BackingStore`](super::BackingStore) that its user plans with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BackingProperties {
+pub struct BackingCapabilities {
     segment_bytes: usize,
     segments: u32,
     alignment: usize,
@@ -15,30 +15,30 @@ pub struct BackingProperties {
     remote: bool,
 }
 
-impl BackingProperties {
+impl BackingCapabilities {
     /// The greatest [`segment_bytes`](Self::segment_bytes): 1 GiB, so that an offset fits 32 bits.
     pub const MAX_SEGMENT_BYTES: usize = 1 << 30;
     /// The greatest [`alignment`](Self::alignment): 1 MiB.
     pub const MAX_ALIGNMENT: usize = 1 << 20;
 
-    /// Makes the properties of `segments` segments of `segment_bytes` each. Parts of a segment can
+    /// Makes the capabilities of `segments` segments of `segment_bytes` each. Parts of a segment can
     /// be read, nothing has to be aligned, and the medium is local.
     ///
     /// # Errors
     ///
-    /// [`PropertiesError`] if there is no segment, or if a segment has no byte or more than
+    /// [`CapabilitiesError`] if there is no segment, or if a segment has no byte or more than
     /// [`MAX_SEGMENT_BYTES`](Self::MAX_SEGMENT_BYTES).
     pub const fn new(
         segment_bytes: usize,
         segments: u32,
-    ) -> Result<BackingProperties, PropertiesError> {
-        if segment_bytes == 0 || segment_bytes > BackingProperties::MAX_SEGMENT_BYTES {
-            return Err(PropertiesError::SegmentBytes(segment_bytes));
+    ) -> Result<BackingCapabilities, CapabilitiesError> {
+        if segment_bytes == 0 || segment_bytes > BackingCapabilities::MAX_SEGMENT_BYTES {
+            return Err(CapabilitiesError::SegmentBytes(segment_bytes));
         }
         if segments == 0 {
-            return Err(PropertiesError::NoSegments);
+            return Err(CapabilitiesError::NoSegments);
         }
-        Ok(BackingProperties {
+        Ok(BackingCapabilities {
             segment_bytes,
             segments,
             alignment: 1,
@@ -51,30 +51,31 @@ impl BackingProperties {
     ///
     /// # Errors
     ///
-    /// [`PropertiesError`] if `alignment` is no power of two, is over
+    /// [`CapabilitiesError`] if `alignment` is no power of two, is over
     /// [`MAX_ALIGNMENT`](Self::MAX_ALIGNMENT), or does not divide the segment.
     pub const fn with_alignment(
         self,
         alignment: usize,
-    ) -> Result<BackingProperties, PropertiesError> {
-        let allowed = alignment.is_power_of_two() && alignment <= BackingProperties::MAX_ALIGNMENT;
+    ) -> Result<BackingCapabilities, CapabilitiesError> {
+        let allowed =
+            alignment.is_power_of_two() && alignment <= BackingCapabilities::MAX_ALIGNMENT;
         if !allowed || !self.segment_bytes.is_multiple_of(alignment) {
-            return Err(PropertiesError::Alignment {
+            return Err(CapabilitiesError::Alignment {
                 alignment,
                 segment_bytes: self.segment_bytes,
             });
         }
-        Ok(BackingProperties { alignment, ..self })
+        Ok(BackingCapabilities { alignment, ..self })
     }
 
     /// States that only all that was written of a segment can be read, not a part.
-    pub const fn without_partial_reads(self) -> BackingProperties {
-        BackingProperties { partial_reads: false, ..self }
+    pub const fn without_partial_reads(self) -> BackingCapabilities {
+        BackingCapabilities { partial_reads: false, ..self }
     }
 
     /// States that another machine or process keeps the segments.
-    pub const fn with_remote(self) -> BackingProperties {
-        BackingProperties { remote: true, ..self }
+    pub const fn with_remote(self) -> BackingCapabilities {
+        BackingCapabilities { remote: true, ..self }
     }
 
     /// Returns the bytes of a segment, the most that one write takes.
@@ -136,7 +137,7 @@ impl BackingProperties {
     ///
     /// # Panics
     ///
-    /// If they contradict the properties, which is a bug of the caller.
+    /// If they contradict the capabilities, which is a bug of the caller.
     pub fn check_write(&self, segment: SegmentNumber, bytes: &[u8]) {
         self.check_discard(segment);
         self.check_range(0, bytes);
@@ -146,7 +147,7 @@ impl BackingProperties {
     ///
     /// # Panics
     ///
-    /// If they contradict the properties, which is a bug of the caller.
+    /// If they contradict the capabilities, which is a bug of the caller.
     pub fn check_read(&self, segment: SegmentNumber, offset: usize, into: &[u8]) {
         self.check_discard(segment);
         assert!(
@@ -181,10 +182,10 @@ impl BackingProperties {
     }
 }
 
-/// The error of properties that no backing store can have.
+/// The error of capabilities that no backing store can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum PropertiesError {
+pub enum CapabilitiesError {
     /// A segment of so many bytes.
     SegmentBytes(usize),
     /// No segments at all.
@@ -198,28 +199,28 @@ pub enum PropertiesError {
     },
 }
 
-impl fmt::Display for PropertiesError {
+impl fmt::Display for CapabilitiesError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PropertiesError::SegmentBytes(bytes) => write!(
+            CapabilitiesError::SegmentBytes(bytes) => write!(
                 f,
                 "a segment of {bytes} bytes: choose 1 to {}",
-                BackingProperties::MAX_SEGMENT_BYTES
+                BackingCapabilities::MAX_SEGMENT_BYTES
             ),
-            PropertiesError::NoSegments => {
+            CapabilitiesError::NoSegments => {
                 f.write_str("a backing store without segments: give it at least the bytes of one")
             }
-            PropertiesError::Alignment { alignment, segment_bytes } => write!(
+            CapabilitiesError::Alignment { alignment, segment_bytes } => write!(
                 f,
                 "an alignment of {alignment} bytes for segments of {segment_bytes}: choose a \
                  power of two that divides the segment, {} at most",
-                BackingProperties::MAX_ALIGNMENT
+                BackingCapabilities::MAX_ALIGNMENT
             ),
         }
     }
 }
 
-impl core::error::Error for PropertiesError {}
+impl core::error::Error for CapabilitiesError {}
 
 #[cfg(all(test, not(zpool_loom)))]
 mod tests {
@@ -227,20 +228,20 @@ mod tests {
 
     use super::*;
 
-    fn aligned() -> BackingProperties {
-        BackingProperties::new(1 << 16, 4).unwrap().with_alignment(4096).unwrap()
+    fn aligned() -> BackingCapabilities {
+        BackingCapabilities::new(1 << 16, 4).unwrap().with_alignment(4096).unwrap()
     }
 
     /// Properties that contradict themselves are an error.
     #[test]
     fn impossible_properties_are_refused() {
-        let new = BackingProperties::new;
-        assert_eq!(new(0, 1), Err(PropertiesError::SegmentBytes(0)));
-        assert_eq!(new((1 << 30) + 1, 1), Err(PropertiesError::SegmentBytes((1 << 30) + 1)));
-        assert_eq!(new(1, 0), Err(PropertiesError::NoSegments));
+        let new = BackingCapabilities::new;
+        assert_eq!(new(0, 1), Err(CapabilitiesError::SegmentBytes(0)));
+        assert_eq!(new((1 << 30) + 1, 1), Err(CapabilitiesError::SegmentBytes((1 << 30) + 1)));
+        assert_eq!(new(1, 0), Err(CapabilitiesError::NoSegments));
         for alignment in [0, 3, 8192, 1 << 21] {
             let error = new(4096, 1).unwrap().with_alignment(alignment);
-            let expected = PropertiesError::Alignment { alignment, segment_bytes: 4096 };
+            let expected = CapabilitiesError::Alignment { alignment, segment_bytes: 4096 };
             assert_eq!(error, Err(expected));
         }
         assert_eq!(new(1 << 30, u32::MAX).unwrap().capacity(), u64::from(u32::MAX) << 30);
@@ -255,23 +256,23 @@ mod tests {
         assert_eq!(parts.without_partial_reads().window(5000..9000, 20_480), 0..20_480);
     }
 
-    /// Each call outside of the properties panics, and those inside do not.
+    /// Each call outside of the capabilities panics, and those inside do not.
     #[test]
     fn checks_find_calls_outside_of_properties() {
-        let properties = aligned();
-        let buffer = properties.segment_buffer().unwrap();
+        let capabilities = aligned();
+        let buffer = capabilities.segment_buffer().unwrap();
         let (first, fifth) = (SegmentNumber::new(0), SegmentNumber::new(4));
-        properties.check_write(SegmentNumber::new(3), &buffer);
-        properties.check_read(first, 61_440, &buffer[..4096]);
-        properties.without_partial_reads().check_read(first, 0, &buffer[..4096]);
+        capabilities.check_write(SegmentNumber::new(3), &buffer);
+        capabilities.check_read(first, 61_440, &buffer[..4096]);
+        capabilities.without_partial_reads().check_read(first, 0, &buffer[..4096]);
         let refused = |call: &(dyn Fn() + std::panic::RefUnwindSafe)| catch_unwind(call).is_err();
-        assert!(refused(&|| properties.check_discard(fifth)));
-        assert!(refused(&|| properties.check_write(first, &buffer[..0])));
-        assert!(refused(&|| properties.check_write(first, &buffer[..100])));
-        assert!(refused(&|| properties.check_write(first, &buffer[1..4097])));
-        assert!(refused(&|| properties.check_read(first, 100, &buffer[..4096])));
-        assert!(refused(&|| properties.check_read(first, 4096, &buffer)));
-        let whole = properties.without_partial_reads();
+        assert!(refused(&|| capabilities.check_discard(fifth)));
+        assert!(refused(&|| capabilities.check_write(first, &buffer[..0])));
+        assert!(refused(&|| capabilities.check_write(first, &buffer[..100])));
+        assert!(refused(&|| capabilities.check_write(first, &buffer[1..4097])));
+        assert!(refused(&|| capabilities.check_read(first, 100, &buffer[..4096])));
+        assert!(refused(&|| capabilities.check_read(first, 4096, &buffer)));
+        let whole = capabilities.without_partial_reads();
         assert!(refused(&|| whole.check_read(first, 4096, &buffer[..4096])));
     }
 }
