@@ -29,6 +29,7 @@ use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
 
 use bumpalo::Bump;
+use bumpalo::collections::Vec as ArenaVec;
 use zpool_core::internal::catch;
 use zpool_core::might_block;
 
@@ -62,10 +63,22 @@ struct WritebackBatch<'b, 'p> {
     sources: &'p SourcePools,
     codecs: BatchCodecs<'b>,
     blocks: StagedBlocks<'b, 'p>,
+    /// Hashes of the keys that earlier turns of the hand have staged, which later ones meet again.
+    /// In order.
+    earlier: ArenaVec<'b, u64>,
     /// The segment that makes room for this one.
     leaving: Option<Leaving<'b>>,
     /// Bytes that entries cost which have left memory.
     freed: usize,
+}
+
+impl WritebackBatch<'_, '_> {
+    /// Notes that the hand begins another turn.
+    fn note_turn(&mut self) {
+        self.earlier.clear();
+        self.earlier.extend(self.blocks.iter().map(|block| block.hash));
+        self.earlier.sort_unstable();
+    }
 }
 
 /// # The tier below memory
@@ -164,6 +177,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             sources: &sources,
             codecs: BatchCodecs::new(tier),
             blocks: StagedBlocks::new_in(arena),
+            earlier: ArenaVec::new_in(arena),
             leaving,
             freed: 0,
         };

@@ -65,15 +65,11 @@ impl ColdChoice<'_> {
 
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Fills the segment with cold blocks. Blocks with a clean copy leave memory at once.
-    ///
-    /// Stops a turn of the hand after the first block was chosen, because the hand would then choose
-    /// the same ones again.
     pub(super) fn stage_cold(&self, batch: &mut WritebackBatch<'_, '_>) {
         let shards = self.index().shards();
-        // Shards that the hand has passed: since it has found something, and since it has chosen
-        // the first block.
+        // Shards that the hand has passed since it has found something, and since the first block.
         let (mut fruitless, mut since_first) = (0, 0);
-        while fruitless <= FRUITLESS_TURNS * shards && since_first < shards {
+        while fruitless <= FRUITLESS_TURNS * shards {
             let mut choice = ColdChoice::new(batch.staged.room(PINS));
             let eviction = self.eviction();
             let coldest = self.index().pass_cold(
@@ -95,6 +91,10 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                 Coldest::End | Coldest::Empty => {
                     fruitless += 1;
                     since_first += usize::from(!batch.blocks.is_empty());
+                    if since_first == shards {
+                        since_first = 0;
+                        batch.note_turn();
+                    }
                 }
                 Coldest::Warm | Coldest::Pinned => {}
             }
@@ -138,11 +138,14 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                     choice.is_full = true;
                     return OnCold::Stop;
                 }
+                let hash = self.hash(key);
+                if batch.earlier.binary_search(&hash).is_ok() {
+                    return OnCold::Pass;
+                }
                 let seen = ValueId::Pooled { pool: pool.id(), handle: handle.id() };
                 let Some(pool) = batch.sources.hold(pool) else { return OnCold::Pass };
                 let Ok(object) = pin(pool, handle) else { return OnCold::Pass };
                 prefetch(&object, LINES);
-                let hash = self.hash(key);
                 choice.blocks[choice.pinned] = Some(ChosenBlock { hash, seen, pool, object, meta });
                 choice.pinned += 1;
                 choice.room -= len;
