@@ -29,8 +29,8 @@ const FULL_PERCENT: usize = 90;
 /// The blocks that fill a tier that refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Filling {
-    /// All blocks, of which a fifth is in memory too: the size that one gives a tier which has to
-    /// take everything.
+    /// All blocks, including the 1/5 that is also in memory. A tier that must hold everything is
+    /// sized so.
     AllBlocks,
     /// The blocks that are in the tier and nowhere else.
     BackedBlocks,
