@@ -35,8 +35,8 @@ pub(crate) fn write() {
     }
     let line = format!(
         "zrun: process {process} had up to {:.1} MiB in a region limited to {:.1} MiB; its peak in \
-         RAM, code and small blocks included, was {:.1} MiB; {} pages were put away, {loads} brought \
-         back\n",
+         RAM, code and small blocks included, was {:.1} MiB; {} pages were put away, {loads} \
+         brought back\n",
         peak as f64 / MIB,
         limit as f64 / MIB,
         resident as f64 / MIB,

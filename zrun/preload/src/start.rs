@@ -15,7 +15,7 @@ static START: Hook = start;
 static END: Hook = end;
 
 /// Makes the address space, before the program's own code runs. If that fails, the program runs
-/// without a limit, because it may be one that has given up its rights on purpose.
+/// without a limit, because it may have dropped its privileges on purpose.
 extern "C" fn start() {
     let Some(settings) = Settings::read() else { return };
     let made = settings.and_then(|settings| {

@@ -68,7 +68,7 @@ impl Contest {
         Ok(Contest { folder, swap })
     }
 
-    /// The folder for files.
+    /// Returns the folder for files.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
@@ -171,7 +171,7 @@ impl Drop for Contest {
     }
 }
 
-/// The most bytes of a running process that were in RAM, or 0 if it has ended.
+/// Returns the most bytes of a running process that were in RAM, or 0 if it has ended.
 fn peak_resident_bytes(process: u32) -> usize {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
