@@ -180,7 +180,7 @@ impl FaultyBacking {
     }
 
     /// Lets all calls succeed from now on, and releases those that are stalled.
-    pub fn heal(&self) {
+    pub fn clear_faults(&self) {
         self.state().plans = [const { None }; 3];
         self.release();
     }
