@@ -3,8 +3,8 @@
 
     ci/sample_process.py FILE
 
-The program is this one. It writes its own heap, so it needs no rights. The bytes differ a little
-from run to run (addresses), and what they compress to stays within a percent.
+The program is this one. It writes its own heap, so it needs no privileges. The bytes differ a
+little from run to run (addresses), and what they compress to stays within a percent.
 """
 
 import json

@@ -5,14 +5,14 @@
 #[expect(dead_code, reason = "boxes do not compact")]
 mod suite;
 
-use benches::Boxes;
+use benches::BenchBoxes;
 use criterion::{Criterion, criterion_group, criterion_main};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn all(criterion: &mut Criterion) {
-    suite::bench(criterion, "boxes (mimalloc)", &Boxes, &suite::objects());
+    suite::bench(criterion, "boxes (mimalloc)", &BenchBoxes, &suite::objects());
 }
 
 criterion_group! { name = benches; config = suite::short(); targets = all }

@@ -12,7 +12,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use benches::{Boxes, Packer, density, objects, pools, verify};
+use benches::{BenchAllocator, BenchBoxes, density, objects, pools, verify};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use workload::Rng;
 
@@ -22,47 +22,51 @@ const SEED: u64 = 1;
 
 fn all(criterion: &mut Criterion) {
     let objects = objects(SEED, OBJECTS);
-    bench(criterion, &Boxes, &objects);
+    bench(criterion, &BenchBoxes, &objects);
     pools().iter().for_each(|pool| bench(criterion, pool, &objects));
 }
 
-fn bench(criterion: &mut Criterion, packer: &impl Packer, objects: &[Box<[u8]>]) {
-    verify(packer, objects);
-    eprintln!("{}: {:.3} bytes held per byte of objects", packer.name(), density(packer, objects));
+fn bench(criterion: &mut Criterion, allocator: &impl BenchAllocator, objects: &[Box<[u8]>]) {
+    verify(allocator, objects);
+    eprintln!(
+        "{}: {:.3} bytes held per byte of objects",
+        allocator.name(),
+        density(allocator, objects)
+    );
 
-    let mut group = criterion.benchmark_group(packer.name());
+    let mut group = criterion.benchmark_group(allocator.name());
     group.throughput(Throughput::Elements(objects.len() as u64));
-    let fill = |packer: &_| {
-        objects.iter().map(|object| Packer::insert(packer, object)).collect::<Vec<_>>()
+    let fill = |allocator: &_| {
+        objects.iter().map(|object| BenchAllocator::insert(allocator, object)).collect::<Vec<_>>()
     };
     group.bench_function("insert", |bencher| {
         bencher.iter_batched(
-            || packer.fresh(),
-            |packer| {
-                let tokens = fill(&packer);
-                (packer, tokens)
+            || allocator.fresh(),
+            |allocator| {
+                let tokens = fill(&allocator);
+                (allocator, tokens)
             },
             BatchSize::PerIteration,
         );
     });
     group.bench_function("read", |bencher| {
-        let packer = packer.fresh();
-        let mut tokens = fill(&packer);
+        let allocator = allocator.fresh();
+        let mut tokens = fill(&allocator);
         Rng::new(SEED).shuffle(&mut tokens);
         let ends = |bytes: &[u8]| black_box(bytes[0]) ^ black_box(bytes[bytes.len() - 1]);
-        bencher.iter(|| tokens.iter().fold(0, |sum, token| sum ^ packer.read(token, ends)));
+        bencher.iter(|| tokens.iter().fold(0, |sum, token| sum ^ allocator.read(token, ends)));
     });
     group.bench_function("free", |bencher| {
         bencher.iter_batched(
             || {
-                let packer = packer.fresh();
-                let mut tokens = fill(&packer);
+                let allocator = allocator.fresh();
+                let mut tokens = fill(&allocator);
                 Rng::new(SEED).shuffle(&mut tokens);
-                (packer, tokens)
+                (allocator, tokens)
             },
-            |(packer, tokens)| {
-                tokens.into_iter().for_each(|token| packer.free(token));
-                packer
+            |(allocator, tokens)| {
+                tokens.into_iter().for_each(|token| allocator.free(token));
+                allocator
             },
             BatchSize::PerIteration,
         );

@@ -8,16 +8,16 @@
 
 mod suite;
 
-use benches::{Boxes, pools};
+use benches::{BenchBoxes, pools};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 fn all(criterion: &mut Criterion) {
     let objects = suite::objects();
-    for pool in pools().iter().filter(|pool| benches::Packer::name(*pool) == "zsmalloc") {
+    for pool in pools().iter().filter(|pool| benches::BenchAllocator::name(*pool) == "zsmalloc") {
         suite::bench(criterion, "zsmalloc", pool, &objects);
         suite::bench_compaction(criterion, &objects);
     }
-    suite::bench(criterion, "boxes (system)", &Boxes, &objects);
+    suite::bench(criterion, "boxes (system)", &BenchBoxes, &objects);
 }
 
 criterion_group! { name = benches; config = suite::short(); targets = all }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::Parser;
 use serde::Serialize;
 use workload::{
-    BoxAllocator, Density, DensityRow, Objects, Pages, answer, density, read_files,
+    BoxAllocator, Density, DensityRow, Objects, Pages, density, print_result, read_files,
     refuse_huge_pages,
 };
 use zpool_core::compress::Codec;
@@ -87,6 +87,8 @@ fn measure_here(task: &[String]) -> Result<(), Failure> {
     let pages = Pages::read_from(std::io::stdin().lock())?;
     let codec = Codec::new(Arc::new(Lz4Compressor::new()), pages.block_size());
     let objects = Objects::compressed(&pages, &codec)?;
-    answer(&density(&objects, slots, || Ok(BoxAllocator)).map_err(|error| error.to_string()))?;
+    print_result(
+        &density(&objects, slots, || Ok(BoxAllocator)).map_err(|error| error.to_string()),
+    )?;
     Ok(())
 }

@@ -6,8 +6,7 @@ use std::path::Path;
 
 use workload::{FilesError, Pages, read_files};
 
-/// At most this many bytes of a file, so that a run ends in minutes: a spread sample of a larger
-/// one.
+/// The most bytes taken of a file; larger files are sampled. So a run ends in minutes.
 const MAX_BYTES: u64 = 64 << 20;
 
 /// Fewer pages than this train the branch predictor within a round.
@@ -24,11 +23,11 @@ pub fn distinct_pages(file: &Path, block_size: NonZeroUsize) -> Result<Pages, Fi
     let distinct: Vec<u8> =
         all.iter().filter(|page| seen.insert(*page)).flatten().copied().collect();
     let pages = Pages::from_bytes(block_size, distinct);
-    // Longer blocks have as many branches in fewer of them.
+    // Longer blocks have more branches each, so fewer are enough.
     if pages.len() < ENOUGH * 4096 / block_size.get().max(4096) {
         eprintln!(
             "{}: {} distinct pages, fewer than {ENOUGH}: branch predictors learn such a number, \
-             and decoding looks faster than it is",
+             and decoding looks faster than it is; use a larger file",
             file.display(),
             pages.len()
         );

@@ -12,8 +12,8 @@ pub fn name_of(file: &Path) -> String {
     file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// Reads the pages of a file that are not same-filled, from its first `max_bytes` bytes. Our store
-/// keeps same-filled pages in its index, and would look better than it is for the others.
+/// Samples at most `max_bytes` of a file, without same-filled pages. Our store keeps same-filled
+/// pages in its index, and would look better than it is for the others.
 ///
 /// # Errors
 ///

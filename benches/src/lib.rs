@@ -9,16 +9,17 @@
 //!
 //! - An *object* is a page compressed, or kept raw if it does not shrink, which is what a store
 //!   passes to an allocator.
-//! - A [`Packer`] keeps objects. It is a pool or [`Boxes`], the yardstick for every allocator.
+//! - A [`BenchAllocator`] keeps objects. It is a pool or [`BenchBoxes`], the yardstick for every
+//!   allocator.
 //!
 //! # Example
 //!
 //! ```
-//! use benches::{Boxes, Packer, density, objects, verify};
+//! use benches::{BenchAllocator, BenchBoxes, density, objects, verify};
 //!
 //! let objects = objects(1, 100);
-//! verify(&Boxes, &objects);
-//! assert!(density(&Boxes, &objects) >= 1.0);
+//! verify(&BenchBoxes, &objects);
+//! assert!(density(&BenchBoxes, &objects) >= 1.0);
 //! ```
 //!
 //! # Licence
@@ -31,18 +32,18 @@
 
 #![forbid(unsafe_code)]
 
+mod bench_allocator;
 mod density_boxes;
 mod distinct;
 mod figure_row;
 mod input;
 mod objects;
-mod packer;
 mod program;
 
+pub use bench_allocator::{BenchAllocator, BenchBoxes, BenchPool, density, pools, verify};
 pub use density_boxes::density_of_boxes;
 pub use distinct::distinct_pages;
 pub use figure_row::{FigureRow, FigureRows};
 pub use input::{name_of, pages_of};
 pub use objects::objects;
-pub use packer::{Boxes, Packer, PoolPacker, density, pools, verify};
 pub use program::{Failure, Output, PrintedReport, child, child_task, exit};

@@ -122,7 +122,7 @@ pub enum BackingFault {
     Failed,
     /// Reports that there is no room, and changes nothing.
     Full,
-    /// Does the first half, and fails: a write ends without room, a read is short and leaves
+    /// Does the first half, and fails: a write returns `Full`, a read is short and leaves
     /// garbage in the rest, a discard is as [`Failed`](Self::Failed).
     Torn,
     /// Loses the segment. A read says so, a write or discard does not.
@@ -180,7 +180,7 @@ impl FaultyBacking {
     }
 
     /// Lets all calls succeed from now on, and releases those that are stalled.
-    pub fn heal(&self) {
+    pub fn clear_faults(&self) {
         self.state().plans = [const { None }; 3];
         self.release();
     }
@@ -279,7 +279,7 @@ impl FaultyBacking {
 
 /// Makes the error of an injected fault.
 fn failed(what: &'static str) -> BackingError {
-    BackingError::failed(format!("{what}, which the test wanted"))
+    BackingError::failed(format!("injected fault: {what}"))
 }
 
 impl BackingStore for FaultyBacking {
@@ -296,7 +296,7 @@ impl BackingStore for FaultyBacking {
             Some(BackingFault::Torn) => self.write_torn(segment, bytes),
             Some(BackingFault::Gone) => self.inner.discard(segment),
             Some(BackingFault::FlippedBit) => self.write_flipped(segment, bytes),
-            Some(BackingFault::Panics) => panic!("a write panics, which the test wanted"),
+            Some(BackingFault::Panics) => panic!("injected fault: a write that panics"),
         }
     }
 
@@ -320,7 +320,7 @@ impl BackingStore for FaultyBacking {
                 self.flip_a_bit(into);
                 Ok(())
             }
-            Some(BackingFault::Panics) => panic!("a read panics, which the test wanted"),
+            Some(BackingFault::Panics) => panic!("injected fault: a read that panics"),
         }
     }
 
@@ -333,7 +333,7 @@ impl BackingStore for FaultyBacking {
             Some(BackingFault::Failed | BackingFault::Full | BackingFault::Torn) => {
                 Err(failed("a discard that fails"))
             }
-            Some(BackingFault::Panics) => panic!("a discard panics, which the test wanted"),
+            Some(BackingFault::Panics) => panic!("injected fault: a discard that panics"),
         }
     }
 }

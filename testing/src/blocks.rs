@@ -1,5 +1,5 @@
-//! Blocks of bytes for tests: each differs from those of other seeds, and some say which one they
-//! are.
+//! Blocks of bytes for tests. Different seeds nearly always give different blocks, and stamped
+//! blocks contain their key and version.
 
 use crate::random::TestRng;
 
@@ -14,7 +14,8 @@ pub enum Look {
     Noise,
 }
 
-/// Returns a block of `len` bytes that differs from that of every other seed.
+/// Returns a block of `len` bytes. Different seeds nearly always give different blocks, unless
+/// `len` is very short.
 pub fn block(seed: u64, len: usize, look: Look) -> Vec<u8> {
     let mut rng = TestRng::new(seed);
     match look {

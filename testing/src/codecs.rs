@@ -83,7 +83,7 @@ fn copy_back(compressed: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
     Ok(())
 }
 
-/// Hooks of a [`HookedDriver`]'s compressor, which copies apart from them. Each may panic.
+/// Hooks of the compressor of a [`HookedDriver`], which itself only copies blocks. Each may panic.
 pub trait CodecHooks: fmt::Debug + Send + Sync + 'static {
     /// Whether decompression needs contexts, too.
     const DECOMPRESSION_CONTEXTS: bool = false;
@@ -228,7 +228,7 @@ pub fn blocks() -> Vec<Vec<u8>> {
 /// # Panics
 ///
 /// If a block fails or comes back changed.
-pub fn pass(codec: &Codec, blocks: &[Vec<u8>]) -> Heap {
+pub fn round_trip_heap_calls(codec: &Codec, blocks: &[Vec<u8>]) -> Heap {
     let (mut kept, mut back) = (vec![0; 8192], vec![0; 4096]);
     let before = Heap::now();
     for block in blocks {

@@ -89,12 +89,12 @@ pub fn calls_of(work: impl FnOnce()) -> u64 {
     Heap::since(before).calls()
 }
 
-/// Does `work` while this thread is refused memory. A request that cannot fail aborts the process.
+/// Runs `work` while this thread is refused memory. A request that cannot fail aborts the process.
 pub fn refusing<R>(refusal: Refusal, work: impl FnOnce() -> R) -> R {
     refusing_some(refusal, work).0
 }
 
-/// Does `work` while this thread is refused memory, by `Nth`, `NthGrowth` or `From`. Also returns
+/// Runs `work` while this thread is refused memory, by `Nth`, `NthGrowth` or `From`. Also returns
 /// whether a request was refused.
 pub fn refusing_some<R>(refusal: Refusal, work: impl FnOnce() -> R) -> (R, bool) {
     REFUSAL.set(refusal);
@@ -102,7 +102,7 @@ pub fn refusing_some<R>(refusal: Refusal, work: impl FnOnce() -> R) -> (R, bool)
     (result, matches!(REFUSAL.replace(Refusal::Nothing), Refusal::Nothing | Refusal::All))
 }
 
-/// Does `work`, which is not under test, while this thread is refused nothing. Its requests do not
+/// Runs `work`, which is not under test, while this thread is refused nothing. Its requests do not
 /// count.
 pub fn exempt<R>(work: impl FnOnce() -> R) -> R {
     let refusal = REFUSAL.replace(Refusal::Nothing);

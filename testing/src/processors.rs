@@ -4,7 +4,7 @@
 #[cfg(target_os = "linux")]
 const TRIED: usize = 4;
 
-/// Does `work` on some of the processors that this thread may run on, one after the other. On
+/// Runs `work` on some of the processors that this thread may run on, one after the other. On
 /// systems other than Linux, does it once, wherever the thread is.
 ///
 /// # Panics

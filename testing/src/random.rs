@@ -5,7 +5,7 @@
 pub struct TestRng(u64);
 
 impl TestRng {
-    /// Creates the generator of `seed`. Every seed is a good one.
+    /// Creates the generator of `seed`. Any seed works, but two of them may give the same numbers.
     pub fn new(seed: u64) -> TestRng {
         TestRng(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }

@@ -4,8 +4,8 @@
 /// The result of a refused system call: an error, or success without an effect.
 pub const ANSWERS: [i32; 4] = [libc::EPERM, libc::EINVAL, libc::ENOSYS, 0];
 
-/// Refuses system calls of this thread from now on. Returns false, with a message, if filters are
-/// not permitted.
+/// Makes these system calls of this thread return `answer` (an error number, or 0 for success
+/// without effect) from now on. Returns false, with a message, if filters are not permitted.
 #[must_use]
 pub fn refuse(calls: &[libc::c_long], answer: i32) -> bool {
     let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };

@@ -27,7 +27,7 @@ fn faults_meet_chosen_calls() {
     store.inject(BackingCall::Read, FaultyCalls::EveryNth(2), BackingFault::Failed);
     let outcomes: Vec<bool> = (0..4).map(|_| read(&store).is_ok()).collect();
     assert_eq!(outcomes, [true, false, true, false]);
-    store.heal();
+    store.clear_faults();
     assert!(read(&store).is_ok());
     assert_eq!((store.faults(), store.calls(BackingCall::Read)), (3, 8));
 }
@@ -71,7 +71,7 @@ fn gone_segments_stay_gone() {
         store.write(SEGMENT, &[7; 64]).unwrap();
         assert!(matches!(read(&store), Err(BackingError::Gone)));
         assert!(matches!(read(&store), Err(BackingError::Gone)));
-        store.heal();
+        store.clear_faults();
         store.write(SEGMENT, &[7; 64]).unwrap();
         assert_eq!(read(&store).unwrap(), [7; 64]);
     }

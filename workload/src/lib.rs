@@ -63,8 +63,8 @@
 //!
 //! # Where to read next
 //!
-//! The folders are layers, and a folder uses only those before it: `report`, `random`, `pages`,
-//! `files`, `processes`, `memory`, `timing`, `density`, `undo`, `kernel`, `terminal`.
+//! The folders are layers, and a folder uses only those before it: `random`, `report`, `timing`,
+//! `pages`, `files`, `memory`, `processes`, `density`, `undo`, `kernel`, `terminal`.
 //! Start with `pages` and `processes` for the data, with `timing` and `memory` for the method.
 
 #![forbid(unsafe_code)]
@@ -89,10 +89,10 @@ pub use files::{
     FilesError, Input, OutputError, OutputFile, check_input, check_standard_streams, input_path,
     read_files, read_first_blocks,
 };
-pub use kernel::{KernelSwap, KernelSwitches, KernelZram, KernelZswap, MemoryGroup, Skipped};
+pub use kernel::{KernelSwap, KernelSwitches, KernelZram, KernelZswap, MemoryCgroup, Skipped};
 pub use memory::{
     Archive, Growth, Isolated, IsolatedError, ResidentBytes, ResidentError, anonymous_bytes,
-    answer, refuse_huge_pages, resident_bytes,
+    print_result, refuse_huge_pages, resident_bytes,
 };
 pub use pages::{Pages, SeededBlocks, is_same_filled};
 pub use processes::{

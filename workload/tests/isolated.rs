@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::num::NonZeroUsize;
 
-use workload::{Growth, Isolated, IsolatedError, Pages, Rng, answer};
+use workload::{Growth, Isolated, IsolatedError, Pages, Rng, print_result};
 
 const BLOCK: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 const ROLE: &str = "WORKLOAD_TEST_CHILD";
@@ -35,23 +35,23 @@ fn be_a_child_if_asked() {
     match role.as_str() {
         "checksum" => {
             let pages = read();
-            answer(&(pages.len(), checksum(&pages), std::process::id())).unwrap();
+            print_result(&(pages.len(), checksum(&pages), std::process::id())).unwrap();
         }
         "growth" => {
             let pages = read();
             let (copied, copy) = Growth::around(|| pages.repeat(2)).unwrap();
             let growth = Growth::start().unwrap();
             drop(copy);
-            answer(&(copied, growth.bytes().unwrap())).unwrap();
+            print_result(&(copied, growth.bytes().unwrap())).unwrap();
         }
-        "ignores input" => answer(&"input ignored").unwrap(),
+        "ignores input" => print_result(&"input ignored").unwrap(),
         "talkative" => {
             let mut stdout = std::io::stdout().lock();
             (0..20_000).for_each(|i| {
                 writeln!(stdout, "line {i} that is written before the input is read").unwrap()
             });
             drop(stdout);
-            answer(&read().len()).unwrap();
+            print_result(&read().len()).unwrap();
         }
         "silent" => drop(read()),
         "failing" => std::process::exit(3),

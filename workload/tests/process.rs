@@ -67,7 +67,7 @@ fn be_a_child_if_asked() {
     std::process::exit(0);
 }
 
-/// A page that no other process would hold by chance.
+/// Returns a page that no other process would hold by chance.
 fn pattern_page(i: usize) -> Vec<u8> {
     let mut rng = Rng::new(0xFEED_0000 + i as u64);
     let mut page = vec![0; 4096];

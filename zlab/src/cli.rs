@@ -56,7 +56,7 @@ impl Task {
     }
 }
 
-/// Measures on your machine's memory what keeping it compressed would save and cost
+/// Measures what compressing your machine's memory would save and cost
 ///
 /// Without a command, analyzes the memory of processes of your own user, as `zlab analyze` does.
 #[derive(Debug, Parser)]
@@ -105,13 +105,15 @@ enum Command {
     /// pools, and change the limit. Needs Linux 6.8; elsewhere it says so and exits with 0.
     #[command(after_help = help::REGION)]
     Region(RegionArgs),
-    /// Train a zstd dictionary on the blocks of files, and write it if it pays on other blocks
+    /// Train a zstd dictionary or a pagelz model on the blocks of files, and write it if it pays on
+    /// other blocks
     ///
-    /// Half of the blocks train the dictionary, the other half judge it. It pays if it takes off at
-    /// least 3 % of the compressed bytes and adds at most 2 % to the time to compress, or if it
-    /// makes compression at least 1.1 times as fast and adds no byte. If it does not pay, nothing
-    /// is written and the exit code is 1. At least 13 blocks that are not same-filled are needed.
-    /// The file contains bytes of the blocks.
+    /// Half of the blocks are for training, the other half for judging. A dictionary pays if it
+    /// saves at least 3 % of the compressed bytes and adds at most 2 % to the time to compress, or
+    /// if it makes compression at least 1.1 times as fast and adds no byte. A model pays if it
+    /// saves at least 2 % of the bytes of the generic model and adds at most 10 % to the time to
+    /// decompress. If it does not pay, nothing is written and the exit code is 1. A dictionary
+    /// needs at least 13 blocks that are not same-filled. The file contains bytes of the blocks.
     #[command(after_help = help::TRAIN)]
     Train(TrainArgs),
     /// Fill each allocator with compressed pages, replace, free half, compact, and show what the OS
@@ -229,8 +231,7 @@ pub(crate) struct StormArgs {
     /// Milliseconds between two switches
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) delay_ms: u32,
-    /// Limit the store to this many MiB; the keys of the workers then hold four times as much or
-    /// more
+    /// Limit the store to this many MiB; the workers then store 16 times the limit, uncompressed
     #[arg(long, value_name = "N", value_parser = max_mib)]
     pub(crate) limit_mib: Option<u64>,
     /// The policy of the store at its limit
@@ -244,8 +245,9 @@ pub(crate) struct StormArgs {
     pub(crate) tier_mib: u64,
     /// Afterwards, switch the kernel's own zswap in the same way, for comparison (root)
     ///
-    /// Its settings are restored at the end, after a panic, and when Ctrl-C or any other signal but
-    /// SIGKILL ends this program. While Ctrl-Z stops it, they are restored as well.
+    /// Its settings are restored at the end, after a panic, and when Ctrl-C, SIGTERM, SIGHUP or a
+    /// similar signal ends this program; not after SIGKILL or a crash. While Ctrl-Z stops it, they
+    /// are restored as well.
     #[arg(long)]
     pub(crate) kernel: bool,
     /// Print one JSON object instead of a table
@@ -344,7 +346,7 @@ pub(crate) enum PhaseChoice {
 pub(crate) enum PolicyChoice {
     /// Refuse the new block
     Refuse,
-    /// Remove the block that was not used for the longest time
+    /// Evict cold blocks (CLOCK)
     Evict,
 }
 

@@ -20,7 +20,7 @@ Examples:
   zlab analyze pages.bin --sweep --plot chart.svg
 
 Exit codes:
-  0  every block came back as it was
+  0  every block came back unchanged
   1  a pair lost or changed a block
   2  the command line, the input or the machine is at fault";
 
@@ -52,7 +52,7 @@ Examples:
   zlab analyze records.bin --compressor 'zstd(dict=records.dict)'
 
 Exit codes:
-  0  the dictionary pays, and is written
+  0  the dictionary or model pays, and is written
   1  it does not pay; nothing is written
   2  the command line, the input or the machine is at fault";
 

@@ -1,5 +1,5 @@
-//! Measures what keeping your machine's memory compressed would save and cost, and checks that the
-//! pools keep their contracts.
+//! Measures what compressing your machine's memory would save and cost, and checks that the pools
+//! keep their contracts.
 //!
 //! ```text
 //!   zlab analyze           blocks of processes or files ──► a store per pair ──► savings and costs

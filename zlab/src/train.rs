@@ -1,4 +1,4 @@
-//! `zlab train`: trains a zstd dictionary on the blocks of files, and keeps it if it pays on other
+//! `zlab train`: trains a zstd dictionary on the blocks of files, and writes it if it pays on other
 //! blocks. For a model of pagelz, see `train_model`.
 
 use std::num::NonZeroUsize;
@@ -79,7 +79,7 @@ pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode, Failure> {
     });
     let Some(name) = name else {
         return Err(Failure::new(format!(
-            "{:?} cannot stand in a spec as it is (no `,`, `(`, `)`, and UTF-8)",
+            "{:?} cannot be used in a pool spec: choose a UTF-8 name without `,`, `(` or `)`",
             args.output
         )));
     };
@@ -111,8 +111,8 @@ pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode, Failure> {
         Some(Ok(())) => printed,
         Some(Err(error)) => Err(error.into()),
         None => Err(Failure::broken(format!(
-            "a dictionary does not pay here: {verdict}; it would with -3.0 % bytes \
-             and 0.98x the speed of compression, or 1.10x and no byte more"
+            "a dictionary does not pay here: {verdict}; to pay, it must save 3.0 % of the bytes \
+             and compress at 0.98x the speed, or compress at 1.10x and add no byte"
         ))),
     }
 }

@@ -33,8 +33,8 @@ pub(crate) fn run(args: &TrainArgs, level: u8, spec: &str) -> Result<ExitCode, F
         Ok(trained) => trained,
         Err(TrainError::Refused(verdict)) => {
             return Err(Failure::broken(format!(
-                "a model of its own does not pay here: {verdict}; it would with 0.98 of the bytes \
-                 and 1.10 of the time"
+                "a model of its own does not pay here: {verdict}; to pay, it must need at most \
+                 0.98 of the bytes and 1.10 of the time"
             )));
         }
         Err(error) => return Err(Failure::new(error.to_string())),

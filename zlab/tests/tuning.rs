@@ -110,7 +110,7 @@ fn bad_input_is_one_line() {
         (&["train", file], "--output"),
         (&["train", "/no/such/file", "-o", "/dev/null"], "/no/such/file"),
         (&["train", file, "-o", "/no/such/folder/dictionary"], "/no/such/folder"),
-        (&["train", file, "-o", "a(1),b"], "cannot stand in a spec"),
+        (&["train", file, "-o", "a(1),b"], "cannot be used in a pool spec"),
         (&["train", short, "-o", "/dev/null"], "too few samples"),
         (&["train", file, "-o", "/dev/null", "--level", "20"], "-7 to 19"),
         (

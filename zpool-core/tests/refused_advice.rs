@@ -88,7 +88,7 @@ fn locked_reserve_is_not_resident() {
     assert_eq!(source.retained_frames(), 0);
 }
 
-/// Likewise if the system does not lock on fault: then the memory of a run is not locked.
+/// If the system cannot lock on fault, a run is not locked, and only written frames are resident.
 #[test]
 fn reserve_without_lock_on_fault_is_not_resident() {
     if !in_child("reserve_without_lock_on_fault_is_not_resident")

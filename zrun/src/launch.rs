@@ -18,7 +18,7 @@ const LIBRARY_VARIABLE: &str = "ZRUN_LIBRARY";
 #[derive(Debug, Clone)]
 pub struct Launch {
     limit: usize,
-    at_least: Option<usize>,
+    min_block_bytes: Option<usize>,
     spec: Option<PoolSpec>,
     report: Option<PathBuf>,
     library: Option<PathBuf>,
@@ -37,7 +37,7 @@ pub enum LaunchError {
     /// There is no library to preload.
     NoLibrary(PathBuf),
     /// A file name cannot be passed on.
-    FileName(io::Error),
+    FileName(PathBuf, io::Error),
 }
 
 impl fmt::Display for LaunchError {
@@ -45,8 +45,8 @@ impl fmt::Display for LaunchError {
         match self {
             LaunchError::Unsupported(error) | LaunchError::Region(error) => f.write_str(error),
             LaunchError::KernelFaults => f.write_str(
-                "system calls could not use the program's memory: run as root, or set \
-                 vm.unprivileged_userfaultfd=1",
+                "this process may not serve page faults of system calls: run as root, or set \
+                 the sysctl vm.unprivileged_userfaultfd=1",
             ),
             LaunchError::NoLibrary(place) => write!(
                 f,
@@ -54,7 +54,9 @@ impl fmt::Display for LaunchError {
                  it with --library or {LIBRARY_VARIABLE}",
                 place.display()
             ),
-            LaunchError::FileName(error) => write!(f, "a file name cannot be used: {error}"),
+            LaunchError::FileName(path, error) => {
+                write!(f, "{} cannot be used: {error}", path.display())
+            }
         }
     }
 }
@@ -69,15 +71,15 @@ impl LaunchError {
 }
 
 impl Launch {
-    /// A limit in bytes for the large memory of each process.
+    /// Creates settings with a limit in bytes for the large memory of each process.
     pub fn new(limit: usize) -> Launch {
-        Launch { limit, at_least: None, spec: None, report: None, library: None }
+        Launch { limit, min_block_bytes: None, spec: None, report: None, library: None }
     }
 
     /// Sets the least bytes of a mapping or heap block that goes to the region (default: 1 MiB).
     #[must_use]
-    pub fn at_least(self, bytes: usize) -> Launch {
-        Launch { at_least: Some(bytes), ..self }
+    pub fn min_block_bytes(self, bytes: usize) -> Launch {
+        Launch { min_block_bytes: Some(bytes), ..self }
     }
 
     /// Sets the pool that pages are put away to (default: that of zswap).
@@ -98,7 +100,7 @@ impl Launch {
         Launch { library: Some(file.into()), ..self }
     }
 
-    /// Returns the settings, if a program can have such a region in this process.
+    /// Checks that a program can have such a region in this process, and returns the settings.
     ///
     /// # Errors
     ///
@@ -131,14 +133,15 @@ impl Launch {
         Err(LaunchError::Unsupported("this needs 64-bit Linux with glibc".to_owned()))
     }
 
-    /// The library: the one that was named, or the first that is where cargo or an installation
-    /// puts it.
+    /// Returns the library: the one that was named, or the first that is where cargo or an
+    /// installation puts it.
     fn find_library(&self) -> Result<PathBuf, LaunchError> {
         let named = self.library.clone().or_else(|| env::var_os(LIBRARY_VARIABLE).map(Into::into));
         let places = match named {
             Some(named) => vec![named],
             None => {
-                let program = env::current_exe().map_err(LaunchError::FileName)?;
+                let program = env::current_exe()
+                    .map_err(|error| LaunchError::FileName("/proc/self/exe".into(), error))?;
                 let folder = program.parent().unwrap_or(Path::new("/"));
                 let folders = ["", "deps", "..", "../deps", "../lib/zrun"];
                 folders.map(|beside| folder.join(beside).join(LIBRARY)).into()
@@ -147,11 +150,11 @@ impl Launch {
         let found = places.iter().find(|place| place.is_file());
         let place = found.ok_or_else(|| LaunchError::NoLibrary(places[0].clone()))?;
         // A program may change its folder before it starts another one.
-        place.canonicalize().map_err(LaunchError::FileName)
+        place.canonicalize().map_err(|error| LaunchError::FileName(place.clone(), error))
     }
 
-    /// Returns a command that runs a program with these settings, and so every program that it
-    /// starts in turn. Each process has the limit for itself.
+    /// Returns a command that runs a program with these settings. Programs that it starts inherit
+    /// them. Each process has the limit for itself.
     ///
     /// # Errors
     ///
@@ -163,8 +166,8 @@ impl Launch {
     ) -> Result<Command, LaunchError> {
         let library = self.find_library()?;
         if library.as_os_str().as_encoded_bytes().iter().any(|byte| b" :".contains(byte)) {
-            let error = "LD_PRELOAD allows no spaces and colons in the name of the library";
-            return Err(LaunchError::FileName(io::Error::other(error)));
+            let error = "LD_PRELOAD allows no spaces and colons in the name of a library";
+            return Err(LaunchError::FileName(library, io::Error::other(error)));
         }
         let mut preload = OsString::from(library);
         if let Some(others) = env::var_os("LD_PRELOAD").filter(|others| !others.is_empty()) {
@@ -174,14 +177,16 @@ impl Launch {
         let mut command = Command::new(program);
         command.args(arguments).env("LD_PRELOAD", preload);
         command.env("ZRUN_LIMIT", self.limit.to_string());
-        if let Some(bytes) = self.at_least {
+        if let Some(bytes) = self.min_block_bytes {
             command.env("ZRUN_AT_LEAST", bytes.to_string());
         }
         if let Some(spec) = &self.spec {
             command.env("ZRUN_SPEC", spec.to_string());
         }
         if let Some(report) = &self.report {
-            command.env("ZRUN_REPORT", std::path::absolute(report).map_err(LaunchError::FileName)?);
+            let absolute = std::path::absolute(report)
+                .map_err(|error| LaunchError::FileName(report.clone(), error))?;
+            command.env("ZRUN_REPORT", absolute);
         }
         Ok(command)
     }

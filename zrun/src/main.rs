@@ -23,9 +23,9 @@ Examples:
   zrun --limit 256MiB --spec 'zsmalloc+pagelz' --report figures.json -- ./program
 
 Large means private, anonymous mappings and blocks of the heap from 1 MiB on. When those of a
-process exceed the limit, its pages that were not used for a while are compressed. Small blocks,
-stacks, files and code are not limited. Programs that the program starts are limited the same way,
-each process by itself. Programs run without a limit if they are statically linked or set-user-ID,
+process exceed the limit, pages that have not faulted recently are compressed. Small blocks, stacks,
+files and code are not limited. Programs that the program starts are limited the same way, each
+process by itself. Programs run without a limit if they are statically linked or set-user-ID,
 bypass libc, or have an allocator in place of malloc.
 
 Needs Linux 6.8, glibc, and root or vm.unprivileged_userfaultfd=1.
@@ -74,7 +74,7 @@ fn main() -> ExitCode {
 fn run(options: Options) -> u8 {
     let mut launch = Launch::new(options.limit);
     if let Some(bytes) = options.at_least {
-        launch = launch.at_least(bytes);
+        launch = launch.min_block_bytes(bytes);
     }
     if let Some(spec) = options.spec {
         launch = launch.spec(spec);

@@ -12,7 +12,7 @@ const EXERCISE: &str = env!("CARGO_BIN_EXE_zrun-exercise");
 const ZRUN: &str = env!("CARGO_BIN_EXE_zrun");
 const LIMIT: usize = 16 << 20;
 
-/// The settings of these tests, or `None` after one line that says why they are skipped.
+/// Returns the settings of these tests, or `None` after one line that says why they are skipped.
 fn launch() -> Option<Launch> {
     match Launch::new(LIMIT).checked() {
         Ok(launch) => Some(launch),
@@ -134,7 +134,7 @@ fn zrun_refuses_with_one_line() {
 /// A process that may not serve faults of the kernel is refused, because its system calls would
 /// fail.
 #[test]
-fn zrun_without_rights_is_refused() {
+fn zrun_without_privileges_is_refused() {
     use std::os::unix::process::CommandExt;
 
     if launch().is_none() {

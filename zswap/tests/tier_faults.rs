@@ -130,7 +130,7 @@ fn flipped_bits_are_found() {
     // The bit may be in the part of the window that is not the record's.
     let lost = store.peek_vec(&keys[0]).unwrap();
     assert_eq!(lost.is_none(), store.tier_of(&keys[0]).is_none());
-    backing.heal();
+    backing.clear_faults();
     backing.inject(BackingCall::Write, FaultyCalls::EveryNth(1), BackingFault::FlippedBit);
     let before = tier(&store).lost.corrupt;
     fill(&store, 2_000..4_000);
@@ -193,7 +193,7 @@ fn unreadable_directory_leaves_only_misses() {
     // The writer reads nothing but directories here.
     backing.inject(BackingCall::Read, FaultyCalls::EveryNth(1), BackingFault::Failed);
     fill(&store, 1_000..3_000);
-    backing.heal();
+    backing.clear_faults();
     let mut missed = 0;
     for key in (0..700).chain(1_000..3_000) {
         match store.load_vec(&key).unwrap() {
@@ -219,7 +219,7 @@ fn refusing_tier_survives_faults_of_compaction() {
             if key % 500 == 250 {
                 backing.inject(BackingCall::Read, FaultyCalls::EveryNth(2), fault);
             } else if key % 500 == 0 {
-                backing.heal();
+                backing.clear_faults();
                 for key in &model {
                     assert!(store.peek_vec(key).unwrap().unwrap() == noise(*key), "{fault:?}");
                 }

@@ -165,7 +165,7 @@ fn inject(backing: &FaultyBacking, refuses: bool, over: &AtomicBool) {
         while backing.faults() < until && !over.load(Ordering::Relaxed) {
             std::thread::yield_now();
         }
-        backing.heal();
+        backing.clear_faults();
     }
 }
 
@@ -222,7 +222,7 @@ fn storm(at_limit: AtLimit, segments: u32, with_faults: bool) -> (Store<u64>, u6
         switcher.join().unwrap();
         owners
     });
-    backing.heal();
+    backing.clear_faults();
     let missed = check_all(&store, owners, refuses);
     assert!(!with_faults || backing.faults() > 20);
     (store, missed)

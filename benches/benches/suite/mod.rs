@@ -5,7 +5,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use benches::{Boxes, Packer, verify};
+use benches::{BenchAllocator, BenchBoxes, verify};
 use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput, measurement::WallTime};
 use workload::Rng;
 use zpool_core::page::default_source;
@@ -27,37 +27,39 @@ pub(crate) fn short() -> Criterion {
 }
 
 /// Measures insert, read, free and churn, after verifying the objects.
-pub(crate) fn bench<P>(criterion: &mut Criterion, name: &str, packer: &P, objects: &[Box<[u8]>])
+pub(crate) fn bench<P>(criterion: &mut Criterion, name: &str, allocator: &P, objects: &[Box<[u8]>])
 where
-    P: Packer + Sync,
+    P: BenchAllocator + Sync,
     P::Token: Send + Sync,
 {
-    verify(packer, objects);
-    verify(&Boxes, objects);
+    verify(allocator, objects);
+    verify(&BenchBoxes, objects);
     let mut group = criterion.benchmark_group(name);
     group.throughput(Throughput::Elements(objects.len() as u64));
     for threads in [1, 2] {
         group.bench_function(format!("insert, {threads} threads"), |bencher| {
             bencher.iter_custom(|passes| {
-                (0..passes).map(|_| insert_all(packer, threads, objects)).sum()
+                (0..passes).map(|_| insert_all(allocator, threads, objects)).sum()
             });
         });
         group.bench_function(format!("free, {threads} threads"), |bencher| {
             bencher.iter_custom(|passes| {
-                (0..passes).map(|_| free_all(packer, threads, objects)).sum()
+                (0..passes).map(|_| free_all(allocator, threads, objects)).sum()
             });
         });
-        on_threads(&mut group, "read", threads, packer, objects, |packer, tokens, _| {
+        on_threads(&mut group, "read", threads, allocator, objects, |allocator, tokens, _| {
             let ends = |bytes: &[u8]| black_box(bytes[0]) ^ black_box(bytes[bytes.len() - 1]);
-            black_box(tokens.iter().flatten().fold(0, |sum, token| sum ^ packer.read(token, ends)));
+            black_box(
+                tokens.iter().flatten().fold(0, |sum, token| sum ^ allocator.read(token, ends)),
+            );
         });
-        on_threads(&mut group, "churn", threads, packer, objects, |packer, tokens, rng| {
+        on_threads(&mut group, "churn", threads, allocator, objects, |allocator, tokens, rng| {
             for _ in 0..tokens.len() {
                 let (at, with) = (rng.below(tokens.len()), rng.below(objects.len()));
                 if let Some(token) = tokens[at].take() {
-                    packer.free(token);
+                    allocator.free(token);
                 }
-                tokens[at] = Some(packer.insert(&objects[with]));
+                tokens[at] = Some(allocator.insert(&objects[with]));
             }
         });
     }
@@ -91,8 +93,8 @@ pub(crate) fn bench_compaction(criterion: &mut Criterion, objects: &[Box<[u8]>])
     });
 }
 
-fn fill<P: Packer>(packer: &P, objects: &[Box<[u8]>]) -> Vec<P::Token> {
-    objects.iter().map(|object| packer.insert(object)).collect()
+fn fill<P: BenchAllocator>(allocator: &P, objects: &[Box<[u8]>]) -> Vec<P::Token> {
+    objects.iter().map(|object| allocator.insert(object)).collect()
 }
 
 fn shuffled<T>(mut tokens: Vec<T>) -> Vec<T> {
@@ -100,55 +102,55 @@ fn shuffled<T>(mut tokens: Vec<T>) -> Vec<T> {
     tokens
 }
 
-/// Returns the time of inserting all objects on each of `threads` threads into one empty packer.
-fn insert_all<P>(packer: &P, threads: usize, objects: &[Box<[u8]>]) -> Duration
+/// Returns the time of inserting all objects on each of `threads` threads into one empty allocator.
+fn insert_all<P>(allocator: &P, threads: usize, objects: &[Box<[u8]>]) -> Duration
 where
-    P: Packer + Sync,
+    P: BenchAllocator + Sync,
     P::Token: Send,
 {
-    let packer = packer.fresh();
-    together(vec![(); threads], |()| fill(&packer, objects)).0
+    let allocator = allocator.fresh();
+    together(vec![(); threads], |()| fill(&allocator, objects)).0
 }
 
 /// Returns the time of freeing all objects on each of `threads` threads, in random order.
-fn free_all<P>(packer: &P, threads: usize, objects: &[Box<[u8]>]) -> Duration
+fn free_all<P>(allocator: &P, threads: usize, objects: &[Box<[u8]>]) -> Duration
 where
-    P: Packer + Sync,
+    P: BenchAllocator + Sync,
     P::Token: Send,
 {
-    let packer = packer.fresh();
-    let tokens = (0..threads).map(|_| shuffled(fill(&packer, objects))).collect();
+    let allocator = allocator.fresh();
+    let tokens = (0..threads).map(|_| shuffled(fill(&allocator, objects))).collect();
     together(tokens, |tokens: Vec<P::Token>| {
-        tokens.into_iter().for_each(|token| packer.free(token))
+        tokens.into_iter().for_each(|token| allocator.free(token))
     })
     .0
 }
 
-/// Measures `pass` on `threads` threads, which share a packer and have their own objects: the time
-/// until all have passed over theirs.
+/// Measures `pass` on `threads` threads, which share an allocator and have their own objects: the
+/// time until all have passed over theirs.
 fn on_threads<P>(
     group: &mut BenchmarkGroup<'_, WallTime>,
     what: &str,
     threads: usize,
-    packer: &P,
+    allocator: &P,
     objects: &[Box<[u8]>],
     pass: impl Fn(&P, &mut [Option<P::Token>], &mut Rng) + Sync,
 ) where
-    P: Packer + Sync,
+    P: BenchAllocator + Sync,
     P::Token: Send,
 {
     group.bench_function(format!("{what}, {threads} threads"), |bencher| {
         bencher.iter_custom(|passes| {
-            let packer = packer.fresh();
+            let allocator = allocator.fresh();
             let share = |thread| {
                 let tokens: Vec<_> =
-                    shuffled(fill(&packer, objects)).into_iter().map(Some).collect();
+                    shuffled(fill(&allocator, objects)).into_iter().map(Some).collect();
                 (thread, tokens)
             };
             let shares = (0..threads as u64).map(share).collect();
             let (elapsed, _tokens) = together(shares, |(thread, mut tokens)| {
                 let mut rng = Rng::new(thread);
-                (0..passes).for_each(|_| pass(&packer, &mut tokens, &mut rng));
+                (0..passes).for_each(|_| pass(&allocator, &mut tokens, &mut rng));
                 tokens
             });
             elapsed

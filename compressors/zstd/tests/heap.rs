@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use zpool_core::compress::{Codec, CodecError, Compressor};
-use zpool_testing::codecs::{blocks, check_refusals, pass};
+use zpool_testing::codecs::{blocks, check_refusals, round_trip_heap_calls};
 use zpool_testing::heap::{CountingAllocator, Heap, Refusal, refusing_some};
 use zpool_zstd::ZstdCompressor;
 
@@ -32,9 +32,9 @@ fn warm_codec_makes_no_heap_call() {
         let codec = Codec::new(Arc::new(compressor), 4096);
         // One block makes the contexts, which then have all the memory they need, whatever its
         // length.
-        let first = pass(&codec, &blocks[..1]);
+        let first = round_trip_heap_calls(&codec, &blocks[..1]);
         assert!(first.bytes > 90_000, "zstd's allocations are not seen: {first:?}");
-        assert_eq!(pass(&codec, &blocks), NOTHING, "{codec:?}");
+        assert_eq!(round_trip_heap_calls(&codec, &blocks), NOTHING, "{codec:?}");
     }
 }
 
@@ -48,9 +48,9 @@ fn many_short_blocks_in_a_row_do_not_shrink_a_context() {
         for max_block_size in [4096, 16_384, 65_536, 262_144] {
             let codec = Codec::new(compressor.clone(), max_block_size);
             let (long, short) = (vec![page.clone()], vec![page[..16].to_vec(); 200]);
-            pass(&codec, &long);
+            round_trip_heap_calls(&codec, &long);
             for blocks in [&short, &long, &short, &long] {
-                assert_eq!(pass(&codec, blocks), NOTHING, "{codec:?}");
+                assert_eq!(round_trip_heap_calls(&codec, blocks), NOTHING, "{codec:?}");
             }
         }
     }

@@ -161,7 +161,7 @@ impl fmt::Display for ChurnStage {
 
 impl<E: fmt::Display> fmt::Display for ChurnError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "slot {} on the way to stage {}: {}", self.slot, self.stage, self.error)
+        write!(f, "stage {}, slot {}: {}", self.stage, self.slot, self.error)
     }
 }
 
@@ -252,10 +252,7 @@ mod tests {
         let error =
             churn(&mut map, SlotContents::empty(100), 5, |_, _, _| stages += 1).unwrap_err();
         assert_eq!((error.stage, error.error, stages), (ChurnStage::Churned, "full", 1));
-        assert_eq!(
-            error.to_string(),
-            format!("slot {} on the way to stage churned: full", error.slot)
-        );
+        assert_eq!(error.to_string(), format!("stage churned, slot {}: full", error.slot));
     }
 
     #[test]

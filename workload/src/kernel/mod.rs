@@ -4,6 +4,6 @@ mod swap;
 mod zram;
 mod zswap;
 
-pub use swap::{KernelSwap, MemoryGroup};
+pub use swap::{KernelSwap, MemoryCgroup};
 pub use zram::KernelZram;
 pub use zswap::{KernelSwitches, KernelZswap, Skipped};

@@ -1,8 +1,8 @@
-//! The kernel's swap to a zram device of our own, for processes in a memory group of our own: the
+//! The kernel's swap to a zram device of our own, for processes in a memory cgroup of our own: the
 //! yardstick for memory that is larger than its limit.
 //!
 //! ```text
-//!   zram device ─► mkswap, swapon ─► memory group ◄─ a child enters, and limits itself
+//!   zram device ─► mkswap, swapon ─► memory cgroup ◄─ a child enters, limits itself
 //!   undone in the opposite order: processes leave, rmdir ─► swapoff ─► reset, hot_remove
 //! ```
 
@@ -17,10 +17,10 @@ use super::zram::KernelZram;
 use super::zswap::Skipped;
 use crate::undo::{Undo, Undoable};
 
-/// Folders in which a memory group can be made: cgroup v1, and v2.
+/// Folders in which a memory cgroup can be made: cgroup v1, and v2.
 const PARENTS: [&str; 2] = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"];
 
-/// Swap to a zram device, and a memory group for processes that use it. Needs root.
+/// Swap to a zram device, and a memory cgroup for processes that use it. Needs root.
 ///
 /// All of it is removed when this is dropped, after a panic, and when a signal ends the process.
 #[derive(Debug)]
@@ -31,19 +31,19 @@ pub struct KernelSwap {
     zram: KernelZram,
 }
 
-/// A memory group: what its processes use is limited together.
+/// A memory cgroup: what its processes use is limited together.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MemoryGroup {
+pub struct MemoryCgroup {
     folder: PathBuf,
 }
 
 impl KernelSwap {
     /// Adds a device of `bytes`, a multiple of a page, that compresses with `algorithm`, swaps to
-    /// it, and makes a memory group.
+    /// it, and makes a memory cgroup.
     ///
     /// # Errors
     ///
-    /// [`Skipped`] if there is no zram, no `mkswap` or no memory group, or if this is not allowed.
+    /// [`Skipped`] if there is no zram, no `mkswap` or no memory cgroup, or if this is not allowed.
     pub fn add(algorithm: &str, bytes: usize) -> Result<Self, Skipped> {
         let zram = KernelZram::add_unopened(algorithm, bytes)?;
         let node = format!("/dev/zram{}", zram.number());
@@ -55,18 +55,18 @@ impl KernelSwap {
             run("swapon", &node).map_err(skip("swapon"))?;
             active.node = Some(node);
         }
-        let group = Undoable::new(MadeGroup { group: None }).map_err(skip("memory group"))?;
+        let group = Undoable::new(MadeGroup { group: None }).map_err(skip("memory cgroup"))?;
         let made = group.lock().make();
-        made.map_err(skip("memory group"))?;
+        made.map_err(skip("memory cgroup"))?;
         Ok(KernelSwap { group, _active: active, zram })
     }
 
-    /// Returns the memory group.
+    /// Returns the memory cgroup.
     ///
     /// # Panics
     ///
     /// If it was undone by a signal, which ends the process anyway.
-    pub fn group(&self) -> MemoryGroup {
+    pub fn group(&self) -> MemoryCgroup {
         self.group.lock().group.clone().expect("the group is made with the swap")
     }
 
@@ -80,10 +80,10 @@ impl KernelSwap {
     }
 }
 
-impl MemoryGroup {
+impl MemoryCgroup {
     /// Returns the group of `folder`.
-    pub fn at(folder: impl Into<PathBuf>) -> MemoryGroup {
-        MemoryGroup { folder: folder.into() }
+    pub fn at(folder: impl Into<PathBuf>) -> MemoryCgroup {
+        MemoryCgroup { folder: folder.into() }
     }
 
     /// Returns the folder.
@@ -141,10 +141,10 @@ impl Undo for ActiveSwap {
     }
 }
 
-/// A memory group that was made, or none yet.
+/// A memory cgroup that was made, or none yet.
 #[derive(Debug)]
 struct MadeGroup {
-    group: Option<MemoryGroup>,
+    group: Option<MemoryCgroup>,
 }
 
 impl MadeGroup {
@@ -155,7 +155,7 @@ impl MadeGroup {
             match fs::create_dir(&folder) {
                 // A group without the memory controller cannot be limited.
                 Ok(()) if folder.join("memory.stat").exists() => {
-                    self.group = Some(MemoryGroup { folder });
+                    self.group = Some(MemoryCgroup { folder });
                     return Ok(());
                 }
                 Ok(()) => drop(fs::remove_dir(&folder)),
@@ -168,7 +168,7 @@ impl MadeGroup {
 
 impl Undo for MadeGroup {
     fn undo(&mut self) {
-        let Some(MemoryGroup { folder }) = self.group.take() else { return };
+        let Some(MemoryCgroup { folder }) = self.group.take() else { return };
         let parent = folder.parent().unwrap_or(Path::new("/sys/fs/cgroup"));
         // A process that is still in the group moves to its parent.
         for _ in 0..50 {
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn group_statistics_of_both_versions() {
         let folder = tempfile::tempdir().unwrap();
-        let group = MemoryGroup::at(folder.path());
+        let group = MemoryCgroup::at(folder.path());
         assert!(group.anonymous_bytes().is_err());
         for text in ["cache 7\nrss 4096\n", "anon 4096\nfile 7\n"] {
             fs::write(folder.path().join("memory.stat"), text).unwrap();

@@ -20,7 +20,7 @@ use crate::pages::Pages;
 /// ```text
 ///     this process                       child: the same program, other arguments
 ///     Pages ──► write_to ──── stdin ────► Pages::read_from, measure
-///     R     ◄── last line ─── stdout ◄─── answer(&result)
+///     R     ◄── last line ─── stdout ◄─── print_result(&result)
 ///                             stderr ───► this process' own
 /// ```
 ///
@@ -74,7 +74,8 @@ impl Isolated {
         self
     }
 
-    /// Runs the child with `pages` on its standard input and returns what it passed to [`answer`].
+    /// Runs the child with `pages` on its standard input and returns what it passed to
+    /// [`print_result`].
     ///
     /// The child may end without reading all of its input. We wait for it in every case.
     ///
@@ -153,7 +154,7 @@ impl Isolated {
 ///
 /// If the standard output is closed, or if `result` has no JSON form, such as a map whose keys are
 /// not strings.
-pub fn answer(result: &impl Serialize) -> io::Result<()> {
+pub fn print_result(result: &impl Serialize) -> io::Result<()> {
     // Start a new line, because the last one may be unfinished. JSON escapes line feeds, so the
     // result is one line.
     let line = format!("\n{}\n", serde_json::to_string(result)?);

@@ -5,7 +5,7 @@ mod isolated;
 mod resident;
 
 pub use archive::Archive;
-pub use isolated::{Isolated, IsolatedError, answer};
+pub use isolated::{Isolated, IsolatedError, print_result};
 pub use resident::{
     Growth, ResidentBytes, ResidentError, anonymous_bytes, refuse_huge_pages, resident_bytes,
 };

@@ -30,7 +30,7 @@ pub struct ResidentBytes {
     pub exact: bool,
 }
 
-/// The reason why the OS did not report it. The message is one line.
+/// The OS did not report resident bytes. The message is one line.
 #[derive(Debug)]
 pub struct ResidentError {
     error: io::Error,

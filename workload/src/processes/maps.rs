@@ -41,7 +41,8 @@ fn parse_line(line: &str) -> Option<MappedRange> {
         .then_some(MappedRange { span, shared: *share == b's' })
 }
 
-/// An allow-list: stacks, kernel pages, files, devices and names of later kernels are not read.
+/// Returns whether a mapping is anonymous memory. It is an allow-list, so names of later kernels
+/// are left out.
 fn is_anonymous(device: &str, inode: &str, name: &str) -> bool {
     if inode == "0" {
         return name.is_empty()

@@ -1,5 +1,5 @@
-//! Reads `/proc/PID/pagemap` to find the resident pages of a region, and assumes them if it cannot
-//! be read.
+//! Reads `/proc/PID/pagemap` to find the resident pages of a region. If it cannot be read, assumes
+//! that all private pages are resident.
 
 use std::fs::File;
 use std::io;

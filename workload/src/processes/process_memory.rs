@@ -13,7 +13,7 @@ use crate::random::sample_runs;
 
 /// Without `pagemap`, read this many times the blocks wanted, because most of them may never have
 /// been touched.
-const LOOKS_PER_BLOCK: usize = 4;
+const READS_PER_WANTED_BLOCK: usize = 4;
 
 /// The reason why a process gave no blocks. Each message is one line.
 #[derive(Debug)]
@@ -73,9 +73,9 @@ impl ProcessMemory {
     /// If the process does not exist, may not be read, or has no block.
     pub(crate) fn open(pid: u32, block_size: NonZeroUsize) -> Result<Self, ProcessError> {
         let folder = Path::new("/proc").join(pid.to_string());
-        let judge = |error| judge(pid, error, folder.exists());
-        let maps = fs::read(folder.join("maps")).map_err(judge)?;
-        let mem = File::open(folder.join("mem")).map_err(judge)?;
+        let classify = |error| classify_open_error(pid, error, folder.exists());
+        let maps = fs::read(folder.join("maps")).map_err(classify)?;
+        let mem = File::open(folder.join("mem")).map_err(classify)?;
         let regions = parse_maps(&String::from_utf8_lossy(&maps));
         let size = block_size.get() as u64;
         let present = File::open(folder.join("pagemap"))
@@ -91,9 +91,10 @@ impl ProcessMemory {
 
     /// Appends at most `limit` blocks to `bytes` and returns their number.
     pub(crate) fn read(&self, limit: usize, block_size: usize, bytes: &mut Vec<u8>) -> usize {
-        let looks = if self.present.known { limit } else { limit.saturating_mul(LOOKS_PER_BLOCK) };
+        let reads =
+            if self.present.known { limit } else { limit.saturating_mul(READS_PER_WANTED_BLOCK) };
         let start = bytes.len();
-        for (address, blocks) in self.present.locate(&sample_runs(self.present.blocks(), looks)) {
+        for (address, blocks) in self.present.locate(&sample_runs(self.present.blocks(), reads)) {
             let piece = bytes.len();
             read_blocks(&self.mem, address, blocks, block_size, bytes);
             if !self.present.known {
@@ -150,8 +151,8 @@ fn drop_zeros(bytes: &mut Vec<u8>, start: usize, block_size: usize) {
     bytes.truncate(kept);
 }
 
-/// Interprets an error of opening a file of `/proc/PID`.
-fn judge(pid: u32, error: io::Error, exists: bool) -> ProcessError {
+/// Classifies an error of opening a file of `/proc/PID`.
+fn classify_open_error(pid: u32, error: io::Error, exists: bool) -> ProcessError {
     match error.kind() {
         _ if !exists => ProcessError::NotFound { pid },
         // A kernel thread, or a process that has ended and was not waited for. It exists but has no
@@ -306,13 +307,25 @@ mod tests {
     fn errors_are_told_apart() {
         let error = |code: rustix::io::Errno| io::Error::from_raw_os_error(code.raw_os_error());
         use rustix::io::Errno;
-        let refused = judge(7, error(Errno::ACCESS), true);
+        let refused = classify_open_error(7, error(Errno::ACCESS), true);
         assert!(matches!(refused, ProcessError::Refused { .. }));
         assert!(refused.to_string().starts_with("process 7 may not be read: Permission denied"));
-        assert!(matches!(judge(7, error(Errno::PERM), true), ProcessError::Refused { .. }));
-        assert!(matches!(judge(7, error(Errno::SRCH), true), ProcessError::Nothing { pid: 7 }));
-        assert!(matches!(judge(7, error(Errno::SRCH), false), ProcessError::NotFound { pid: 7 }));
-        assert!(matches!(judge(7, error(Errno::NOENT), false), ProcessError::NotFound { pid: 7 }));
+        assert!(matches!(
+            classify_open_error(7, error(Errno::PERM), true),
+            ProcessError::Refused { .. }
+        ));
+        assert!(matches!(
+            classify_open_error(7, error(Errno::SRCH), true),
+            ProcessError::Nothing { pid: 7 }
+        ));
+        assert!(matches!(
+            classify_open_error(7, error(Errno::SRCH), false),
+            ProcessError::NotFound { pid: 7 }
+        ));
+        assert!(matches!(
+            classify_open_error(7, error(Errno::NOENT), false),
+            ProcessError::NotFound { pid: 7 }
+        ));
         assert_eq!(ProcessError::NotFound { pid: 7 }.to_string(), "there is no process 7");
     }
 }

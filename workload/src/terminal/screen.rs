@@ -48,7 +48,7 @@ impl ScreenMode {
         write(&drawing(frame, rows.into(), columns.into()))
     }
 
-    /// Returns once whether the screen is empty because the process was stopped.
+    /// Returns whether a stop has erased the screen, and clears that flag.
     pub(super) fn must_redraw(&mut self) -> bool {
         std::mem::take(&mut self.redraw)
     }

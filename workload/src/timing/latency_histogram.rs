@@ -91,8 +91,8 @@ impl LatencyHistogram {
         if self.count == 0 { 0.0 } else { self.sum as f64 / self.count as f64 }
     }
 
-    /// Returns the smallest recorded value that at least the share `p` of all values does not
-    /// exceed (nearest rank). It is at most 1/64 too large, and 0 if there is no value.
+    /// Returns the smallest recorded value `v` such that at least a share `p` of the values is
+    /// `<= v` (nearest rank). It is at most 1/64 too large, and 0 if there is no value.
     ///
     /// # Panics
     ///

@@ -25,8 +25,7 @@ use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 use zpool_core::internal::sync::{Mutex, MutexGuard};
 
-/// Every signal that ends a process by default and can be handled by a thread, and the one of
-/// Ctrl-Z.
+/// The usual signals that end a process by default, and SIGTSTP (Ctrl-Z).
 const SIGNALS: [i32; 12] = [
     SIGALRM, SIGHUP, SIGINT, SIGPROF, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGVTALRM,
     SIGXCPU, SIGXFSZ,

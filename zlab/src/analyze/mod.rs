@@ -92,7 +92,7 @@ fn measure(
 pub(crate) fn measure_pair(args: &MeasurePairArgs) -> Result<ExitCode, Failure> {
     let pages = Pages::read_from(std::io::stdin().lock())?;
     let report = pair::measure(&args.spec, &pages).map_err(|failure| failure.message());
-    workload::answer(&report)?;
+    workload::print_result(&report)?;
     Ok(ExitCode::SUCCESS)
 }
 

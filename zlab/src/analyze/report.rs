@@ -61,7 +61,7 @@ impl<'a> AnalyzeReport<'a> {
             "\np99",
             "load\nmean",
             "\np99",
-            "as it\nwas",
+            "\nverified",
         ];
         let mut table = table(1, &header);
         for r in &self.results {
@@ -97,7 +97,7 @@ kept raw: blocks that do not shrink.
 mean: all times together / blocks, in µs. It can be over p99: a few blocks wait
   long, for a new pool's memory or for another program on the processor.
 p99: 99 of 100 blocks took this time or less, in µs.
-as it was: whether every block came back so.
+verified: every block came back unchanged.
 ";
 
 fn name(report: &PairReport) -> String {

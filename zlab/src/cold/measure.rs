@@ -12,7 +12,7 @@ use zswap::{CompactionBudget, Store, StoreBuilder};
 use crate::drivers;
 use crate::error::Failure;
 
-/// Turns of the clock: two to see that a block is not used, and one for what those two left.
+/// Turns of the heat clock: two until an unused block is cold, and one for what those two left.
 const TURNS: usize = 3;
 
 /// Turns after which the blocks that are not hot are cold.

@@ -123,7 +123,8 @@ impl Measured {
 }
 
 const LEGEND: &str = "\
-hot: share of the blocks that is loaded all the time, chosen at random; alone: without cold blocks.
+hot: share of the blocks, chosen at random, that is loaded before each turn of the heat clock;
+  alone: without cold blocks.
 over alone: bytes held by pools, contexts and index, over those of the first row.
 stayed: blocks that would not become an eighth smaller, and so stay where they are.
 CPU us per block: time to compress a block again, once, compaction included.

@@ -118,7 +118,7 @@ struct Judged {
 }
 
 impl Judged {
-    /// The result if nothing could be trained.
+    /// Returns the result if nothing could be trained.
     fn nothing(why: &dyn Error) -> Judged {
         Judged { bytes_over_plain: None, verdict: why.to_string(), parameter: None }
     }

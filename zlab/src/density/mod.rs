@@ -96,7 +96,7 @@ pub(crate) fn measure(args: &MeasureDensityArgs) -> Result<ExitCode, Failure> {
     let pages = Pages::read_from(std::io::stdin().lock())?;
     let density =
         measure_one(&args.allocator, &pages, args.slots).map_err(|failure| failure.message());
-    workload::answer(&density)?;
+    workload::print_result(&density)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -10,7 +10,7 @@
 //!
 //! Each way to serve faults takes its part of the time.
 
-mod round;
+mod model;
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
@@ -24,7 +24,7 @@ use zpool_region::{Region, RegionBuilder, RegionError, RegionStats};
 use crate::cli::RegionArgs;
 use crate::error::Failure;
 use crate::output::{Progress, print_report, table};
-use round::{Round, Tally};
+use model::{RegionModel, Tally};
 
 const PAGE: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 const GENERATED_PAGES: usize = 2048;
@@ -72,7 +72,7 @@ pub(crate) fn run(args: &RegionArgs) -> Result<ExitCode, Failure> {
             }
             Err(error) => return Err(error.into()),
         }
-        progress.done(1);
+        progress.done(reports.len() as u64);
     }
     drop(progress);
     print_report(args.json, &reports, || text(&reports))?;
@@ -87,20 +87,20 @@ fn run_mode(
     mode: ServedBy,
     args: &RegionArgs,
     blocks: &SeededBlocks,
-    length: Duration,
+    duration: Duration,
 ) -> Result<ModeReport, RegionError> {
     let len = args.mib.get() << 20;
     let limit = len / 2;
     let mut region = with_mode(Region::builder().len(len).limit_bytes(limit), mode).build()?;
     let start = Instant::now();
     let mut tally = Tally::default();
-    let mut round = Round::new(blocks, len, args.threads.get());
-    while start.elapsed() < length {
-        let left = length.saturating_sub(start.elapsed());
-        round.storm(&mut region, limit, left.min(Duration::from_secs(1)), &mut tally);
-        round.hold_and_discard(&mut region, &mut tally);
+    let mut model = RegionModel::new(blocks, len, args.threads.get());
+    while start.elapsed() < duration {
+        let left = duration.saturating_sub(start.elapsed());
+        model.storm(&mut region, limit, left.min(Duration::from_secs(1)), &mut tally);
+        model.hold_and_discard(&mut region, &mut tally);
     }
-    round.verify(&mut region, &mut tally);
+    model.verify(&mut region, &mut tally);
     let stats: RegionStats = region.stats();
     Ok(ModeReport {
         served_by: mode,

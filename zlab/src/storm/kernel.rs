@@ -11,9 +11,9 @@ use crate::error::Failure;
 /// Stop after this time, because the kernel switches so rarely that more time shows no more.
 const LONG_ENOUGH: Duration = Duration::from_secs(5);
 
-/// Switches the kernel's zswap for at most `length`. If that is impossible, says why on the
+/// Switches the kernel's zswap for at most `duration`. If that is impossible, says why on the
 /// standard error and measures nothing.
-pub(super) fn run(length: Duration) -> Result<Option<KernelReport>, Failure> {
+pub(super) fn run(duration: Duration) -> Result<Option<KernelReport>, Failure> {
     let zswap = match KernelZswap::take() {
         Ok(zswap) => zswap,
         Err(skipped) => {
@@ -22,7 +22,7 @@ pub(super) fn run(length: Duration) -> Result<Option<KernelReport>, Failure> {
         }
     };
     let done = zswap
-        .switch_for(length.min(LONG_ENOUGH))
+        .switch_for(duration.min(LONG_ENOUGH))
         .map_err(|error| Failure::new(format!("zswap: {error}")))?;
     let (seconds, ns) = (done.elapsed.as_secs_f64(), done.latencies.summary());
     Ok(Some(KernelReport {

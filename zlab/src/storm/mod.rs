@@ -5,7 +5,7 @@
 //!   phase empty    switcher ──► set_compressor, set_allocator, set_compressor, ...
 //!                  every switch creates a pool and destroys one
 //!   phase loaded   the same, while workers store, load, invalidate and verify their own blocks
-//!   --limit-mib    the store has a limit, and the keys hold more than four times as much
+//!   --limit-mib    the store has a limit, and workers store 16 times the limit, uncompressed
 //!   --tier         at its limit the store writes cold blocks to a file
 //!   --drain        after every switch, the blocks of retired pools are moved to the current one
 //!   --kernel       the loop of phase empty on the kernel's own zswap, for comparison
@@ -51,8 +51,8 @@ const MAX_FILE_BYTES: u64 = 64 << 20;
 const GENERATED_PAGES: usize = 2048;
 const GENERATOR_SEED: u64 = 3;
 
-/// With a limit, the keys hold blocks of this many times its bytes. That is four times as much as
-/// fits if blocks shrink to 1/4.
+/// With a limit, the workers store this many times the limit, uncompressed. That is four times as
+/// much as fits if blocks shrink to 1/4.
 const TIMES_THE_LIMIT: usize = 16;
 
 /// A store under way may add this much beyond the limit (see [`AtLimit`]), and its context.
@@ -81,7 +81,7 @@ struct StormSetup {
     executor: ExecutorChoice,
     revive: bool,
     delay: Duration,
-    length: Duration,
+    duration: Duration,
     threads: usize,
     blocks: SeededBlocks,
     limit: Option<StoreLimit>,
@@ -108,7 +108,7 @@ pub(crate) fn run(args: &StormArgs) -> Result<ExitCode, Failure> {
         executor: args.executor,
         revive: !args.fresh,
         delay: Duration::from_millis(args.delay_ms.into()),
-        length: args.seconds,
+        duration: args.seconds,
         threads: args.threads.get(),
         blocks: blocks(args)?,
         limit: limit(args)?,
@@ -151,7 +151,7 @@ fn measure(
     drop(progress);
     if args.kernel {
         let _progress = Progress::spinner("the kernel's zswap");
-        report.kernel = kernel::run(setup.length)?;
+        report.kernel = kernel::run(setup.duration)?;
     }
     Ok(())
 }

@@ -26,7 +26,7 @@ pub(super) const PROGRESS_STEPS: u64 = 100;
 pub(super) fn run(
     phase: StormPhase,
     setup: &StormSetup,
-    at: impl Fn(u64),
+    report_progress: impl Fn(u64),
 ) -> Result<PhaseReport, Failure> {
     let violations_before = violations();
     let executor = StormExecutor::new(setup.executor)?;
@@ -42,9 +42,10 @@ pub(super) fn run(
             scope.spawn(move || worker.run(stop))
         };
         let workers: Vec<_> = (0..workers).map(work).collect();
-        let pace = (setup.length, setup.delay);
-        let switched = switcher
-            .run(&store, &executor, pace, |share| at((share * PROGRESS_STEPS as f64) as u64));
+        let pace = (setup.duration, setup.delay);
+        let switched = switcher.run(&store, &executor, pace, |share| {
+            report_progress((share * PROGRESS_STEPS as f64) as u64)
+        });
         // Relaxed: see Worker::run.
         stop.store(true, Ordering::Relaxed);
         let mut counts = WorkerCounts::default();

@@ -43,17 +43,17 @@ impl Switcher {
         Switcher { round, switch_ns: LatencyHistogram::new(), drains: None }
     }
 
-    /// Switches for `length`, with `delay` after each switch. Calls `at` from time to time with the
-    /// elapsed share of `length`.
+    /// Switches for `duration`, with `delay` after each switch. Calls `report_progress` from time
+    /// to time with the elapsed share of `duration`.
     pub(super) fn run(
         &mut self,
         store: &Store<u64>,
         executor: &StormExecutor,
-        (length, delay): (Duration, Duration),
-        mut at: impl FnMut(f64),
+        (duration, delay): (Duration, Duration),
+        mut report_progress: impl FnMut(f64),
     ) -> Result<Duration, SwitchError> {
         let start = Instant::now();
-        let mut told = start;
+        let mut last_report = start;
         loop {
             for step in &self.round {
                 let before = Instant::now();
@@ -71,15 +71,15 @@ impl Switcher {
                 }
                 executor.between_switches();
                 let elapsed = start.elapsed();
-                if elapsed >= length {
+                if elapsed >= duration {
                     return Ok(start.elapsed());
                 }
-                if now - told >= Duration::from_millis(100) {
-                    told = now;
-                    at(elapsed.as_secs_f64() / length.as_secs_f64());
+                if now - last_report >= Duration::from_millis(100) {
+                    last_report = now;
+                    report_progress(elapsed.as_secs_f64() / duration.as_secs_f64());
                 }
                 if !delay.is_zero() {
-                    thread::sleep(delay.min(length - elapsed));
+                    thread::sleep(delay.min(duration - elapsed));
                 }
             }
         }

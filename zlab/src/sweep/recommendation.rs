@@ -23,6 +23,8 @@ pub(super) struct Recommendation {
 }
 
 impl Recommendation {
+    /// Finds the front of these points, and chooses three of them.
+    ///
     /// # Panics
     ///
     /// If there is no point.
@@ -68,7 +70,7 @@ fn best(points: &[Point], of: impl Fn(&Point) -> f64) -> usize {
     least.expect("there is a point").0
 }
 
-/// Returns the smallest point among those whose time is that of `chosen`, or less.
+/// Returns the smallest point among those at most 10 % slower than `chosen`.
 fn smaller_of_equals(points: &[Point], chosen: usize) -> usize {
     let time = SAME_TIME * points[chosen].ns();
     best(points, |point| if point.ns() <= time { point.bytes_per_kib } else { f64::INFINITY })

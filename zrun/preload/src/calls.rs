@@ -82,13 +82,13 @@ pub(crate) unsafe fn mprotect(address: usize, len: usize, access: c_int) -> c_in
     unsafe { libc::syscall(libc::SYS_mprotect, address, len, access) as c_int }
 }
 
-/// Bytes of a page.
+/// Returns the bytes of a page.
 pub(crate) fn page_size() -> usize {
     // SAFETY: reads a constant of the process.
     unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
 }
 
-/// The error number of the calling thread.
+/// Returns the error number of the calling thread.
 pub(crate) fn errno() -> c_int {
     // SAFETY: always possible.
     let place = unsafe { libc::__errno_location() };
@@ -111,12 +111,12 @@ pub(crate) fn fail(error: c_int) -> c_int {
 }
 
 /// Writes to the standard error, past all buffers. What cannot be written is lost.
-pub(crate) fn complain(text: &str) {
-    complain_to(2, text);
+pub(crate) fn write_stderr(text: &str) {
+    write_raw(2, text);
 }
 
 /// Writes to a descriptor, past all buffers. Returns whether that was possible.
-pub(crate) fn complain_to(descriptor: c_int, text: &str) -> bool {
+pub(crate) fn write_raw(descriptor: c_int, text: &str) -> bool {
     // SAFETY: reads the text.
     unsafe { libc::syscall(libc::SYS_write, descriptor, text.as_ptr(), text.len()) >= 0 }
 }
@@ -146,19 +146,19 @@ pub(crate) fn exit_now(code: c_int) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// The address of a function in the libraries behind this one, or 0.
+/// Returns the address of a function in the libraries behind this one, or 0.
 pub(crate) fn next_function(name: &CStr) -> usize {
     // SAFETY: a name with its end.
     unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) }.expose_provenance()
 }
 
-/// The address of the function that a name means in this process, or 0.
+/// Returns the address of the function that a name means in this process, or 0.
 pub(crate) fn function_of_program(name: &CStr) -> usize {
     // SAFETY: a name with its end.
     unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) }.expose_provenance()
 }
 
-/// The start of the library or program that has the function which a name means in this process.
+/// Returns the start of the library or program whose function a name means in this process.
 pub(crate) fn place_of_function(name: &CStr) -> Option<usize> {
     // SAFETY: a name with its end.
     let function = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };

@@ -16,7 +16,7 @@ use std::ptr;
 
 use zpool_core::internal::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::calls::{AllSignalsBlocked, complain, exit_now, fail, next_function};
+use crate::calls::{AllSignalsBlocked, exit_now, fail, next_function, write_stderr};
 use crate::space::{Entered, Space};
 
 unsafe extern "C" {
@@ -73,7 +73,7 @@ unsafe extern "C" fn in_child() {
     let Some(space) = Space::get() else { return };
     // SAFETY: (1) this thread suspended, and this is the first that runs in the child.
     if let Err(error) = unsafe { space.reserve.resume_in_child() } {
-        complain(&format!("zrun: a forked child cannot have the program's memory: {error}\n"));
+        write_stderr(&format!("zrun: a forked child cannot have the program's memory: {error}\n"));
         exit_now(125);
     }
     let ForkLocks { entered, signals } = ManuallyDrop::into_inner(held);

@@ -21,7 +21,7 @@ static CALLED: AtomicBool = AtomicBool::new(false);
 /// Returns whether the program's `malloc` is the one below. To be asked before there is a reserve.
 ///
 /// Addresses do not tell: a program that takes the address of `malloc` has an entry for it.
-pub(crate) fn is_the_programs() -> bool {
+pub(crate) fn malloc_is_ours() -> bool {
     let [malloc, free] = [c"malloc", c"free"].map(function_of_program);
     if malloc == 0 || free == 0 {
         return false;
@@ -39,7 +39,7 @@ pub(crate) fn is_the_programs() -> bool {
     CALLED.load(Ordering::Relaxed)
 }
 
-/// A block in the reserve, or `None` if it is one for glibc.
+/// Returns a block in the reserve, or `None` if it is one for glibc.
 fn allocate(len: usize, align: usize) -> Option<*mut c_void> {
     let Some(space) = Space::get() else {
         CALLED.store(true, Ordering::Relaxed);
@@ -67,7 +67,7 @@ unsafe fn release(offset: usize) {
     }
 }
 
-/// Bytes of the block of the reserve at `offset`.
+/// Returns the bytes of the block of the reserve at `offset`.
 fn block_len(offset: usize) -> usize {
     let range = Space::get().and_then(|space| space.enter().table.open_at(offset));
     range.map_or(0, |range| range.len())
@@ -101,7 +101,7 @@ pub(crate) unsafe extern "C" fn calloc(count: usize, len: usize) -> *mut c_void 
 ///
 /// # Safety
 ///
-/// 1. The block is one of these functions, or null, and is not used any more.
+/// 1. The block comes from one of these functions, or is null, and is not used any more.
 #[cfg_attr(not(test), unsafe(no_mangle))]
 pub(crate) unsafe extern "C" fn free(block: *mut c_void) {
     match Space::offset_of(block.addr()) {
@@ -273,11 +273,11 @@ pub(crate) unsafe extern "C" fn pvalloc(len: usize) -> *mut c_void {
     unsafe { memalign(page, len) }
 }
 
-/// Bytes of a block: `malloc_usable_size(3)`.
+/// Returns the bytes of a block: `malloc_usable_size(3)`.
 ///
 /// # Safety
 ///
-/// 1. The block is one of these functions, or null.
+/// 1. The block comes from one of these functions, or is null.
 #[cfg_attr(not(test), unsafe(no_mangle))]
 pub(crate) unsafe extern "C" fn malloc_usable_size(block: *mut c_void) -> usize {
     /// The function of glibc, once it was looked up. It has no second name, as the others have.

@@ -17,11 +17,10 @@
 //!
 //! # What correctness rests on
 //!
-//! - **Z1 The engine is never its own customer.** Serving a fault touches no memory of the reserve.
-//!   The engine's heap is glibc's own (`__libc_malloc`), whose memory is never in the reserve,
-//!   because glibc maps it by calls inside of itself. In a program that replaces these functions,
-//!   this library does nothing. The engine's mappings are system calls of rustix, which pass no
-//!   symbol.
+//! - **Z1 Serving a fault never touches the reserve.** The engine's heap is glibc's own
+//!   (`__libc_malloc`), whose memory is never in the reserve, because glibc maps it by calls inside
+//!   of itself. In a program that replaces these functions, this library does nothing. The engine's
+//!   mappings are system calls of rustix, which bypass interposable symbols.
 //! - **Z2 Small blocks stay in glibc.** So what glibc keeps for itself, such as streams and thread
 //!   control blocks, is never in the reserve, and a forked child may touch it before it resumes. A
 //!   stack that the program passes to `pthread_attr_setstack` is kept resident.
@@ -32,8 +31,8 @@
 //!   blocks with its parent until one of them writes. If the system refuses that, the child ends
 //!   with a message. A child of a bare system call has no memory of the reserve, and an access
 //!   ends it.
-//! - **Z5 The descriptor outlives the program's mistakes.** Handlers have tables of descriptors of
-//!   their own, and `close`, `close_range`, `closefrom`, `dup2` and `dup3` spare ours.
+//! - **Z5 The program cannot close the reserve's descriptors.** Handlers have tables of descriptors
+//!   of their own, and `close`, `close_range`, `closefrom`, `dup2` and `dup3` spare ours.
 //! - **Z6 What is not understood passes through, or fails.** A fixed mapping over the reserve takes
 //!   its range out of it for ever. Requests that cannot be served exactly are errors that the
 //!   manual allows.

@@ -6,7 +6,7 @@ use std::ffi::{c_int, c_void};
 use std::ops::Range;
 
 use crate::calls::{self, FAILED, MapRequest, fail};
-use crate::range_table::Use;
+use crate::range_table::RangeState;
 use crate::space::{Entered, Space};
 
 const READ_WRITE: c_int = libc::PROT_READ | libc::PROT_WRITE;
@@ -110,7 +110,7 @@ unsafe fn map_fixed(
     let mut entered = space.enter();
     let result = if request.is_ordinary() && range.len() == whole {
         // SAFETY: (1).
-        unsafe { renew(space, &mut entered, &range) }
+        unsafe { map_zeros(space, &mut entered, &range) }
     } else {
         // SAFETY: (1).
         unsafe { map_over(space, &mut entered, request, &range) }
@@ -125,14 +125,18 @@ unsafe fn map_fixed(
     }
 }
 
-/// Makes a range of the reserve ordinary memory of zeros, whatever it was.
+/// Maps zeros over a range of the reserve, whatever it was.
 ///
 /// # Safety
 ///
 /// 1. The program gives up what is in the range.
-unsafe fn renew(space: &Space, entered: &mut Entered, range: &Range<usize>) -> Result<(), c_int> {
-    for (piece, of) in entered.table.pieces(range) {
-        if of == Use::GivenUp {
+unsafe fn map_zeros(
+    space: &Space,
+    entered: &mut Entered,
+    range: &Range<usize>,
+) -> Result<(), c_int> {
+    for (piece, state) in entered.table.pieces(range) {
+        if state == RangeState::GivenUp {
             let fixed = ANONYMOUS | libc::MAP_FIXED;
             let request = MapRequest {
                 address: Space::at(piece.start).addr(),
@@ -153,7 +157,7 @@ unsafe fn renew(space: &Space, entered: &mut Entered, range: &Range<usize>) -> R
         unsafe { space.close(entered, &piece) }?;
         let opened = space.reserve.open(piece.clone());
         opened.map_err(|error| error.raw_os_error().unwrap_or(libc::ENOMEM))?;
-        entered.table.set(&piece, Use::Used);
+        entered.table.set(&piece, RangeState::Used);
     }
     Ok(())
 }
@@ -260,11 +264,11 @@ fn for_all_parts(
     let (start, end) = (Space::at(range.start).addr(), Space::at(range.end).addr());
     let mut entered = space.enter();
     let mut result = Ok(());
-    for (piece, of) in entered.table.pieces(&range) {
-        let done = match of {
-            Use::Free => Ok(()),
-            Use::Used | Use::Protected => each(&mut entered, &piece),
-            Use::GivenUp => match outside(Space::at(piece.start).addr(), piece.len()) {
+    for (piece, state) in entered.table.pieces(&range) {
+        let done = match state {
+            RangeState::Free => Ok(()),
+            RangeState::Used | RangeState::Protected => each(&mut entered, &piece),
+            RangeState::GivenUp => match outside(Space::at(piece.start).addr(), piece.len()) {
                 0 => Ok(()),
                 _ => Err(calls::errno()),
             },
@@ -293,22 +297,23 @@ pub(crate) unsafe extern "C" fn mprotect(address: *mut c_void, len: usize, acces
         let range = range.start / space.page * space.page
             ..range.end.next_multiple_of(space.page).min(space.reserve.len());
         let mut entered = space.enter();
-        for (piece, of) in entered.table.pieces(&range) {
-            match of {
+        for (piece, state) in entered.table.pieces(&range) {
+            match state {
                 // It would become accessible, and nothing would serve it.
-                Use::Free => {
+                RangeState::Free => {
                     drop(entered);
                     return fail(libc::ENOMEM);
                 }
-                // Known for moving it: see `mremap`.
-                Use::Used if access != READ_WRITE => {
+                // Remembered, because `mremap` does not move or grow protected parts.
+                RangeState::Used if access != READ_WRITE => {
                     entered.table.protect(&piece);
                 }
-                Use::Used | Use::Protected | Use::GivenUp => {}
+                RangeState::Used | RangeState::Protected | RangeState::GivenUp => {}
             }
         }
     }
-    // The kernel reports no fault where there is no access, so this and a region do not meet.
+    // userfaultfd reports no fault on inaccessible pages, so mprotect does not interfere with the
+    // region.
     // SAFETY: (1).
     unsafe { calls::mprotect(address, len, access) }
 }

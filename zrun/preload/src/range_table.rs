@@ -13,9 +13,9 @@ use std::ops::Range;
 /// Lengths from which on a part gets room to grow.
 const ROOMY: usize = 16 << 20;
 
-/// The use of a part.
+/// The state of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Use {
+pub(crate) enum RangeState {
     /// Closed.
     Free,
     /// Open: a mapping, or a block of the heap.
@@ -26,18 +26,18 @@ pub(crate) enum Use {
     GivenUp,
 }
 
-impl Use {
+impl RangeState {
     /// Returns whether the part is open.
     pub(crate) fn is_open(self) -> bool {
-        matches!(self, Use::Used | Use::Protected)
+        matches!(self, RangeState::Used | RangeState::Protected)
     }
 }
 
 /// The table of all parts.
 #[derive(Debug)]
 pub(crate) struct RangeTable {
-    /// End and use of each part, by its start. Together they are the whole reserve.
-    parts: BTreeMap<usize, (usize, Use)>,
+    /// End and state of each part, by its start. Together they are the whole reserve.
+    parts: BTreeMap<usize, (usize, RangeState)>,
     /// Length and start of the free parts.
     free: BTreeSet<(usize, usize)>,
     open_bytes: usize,
@@ -45,17 +45,17 @@ pub(crate) struct RangeTable {
 }
 
 impl RangeTable {
-    /// A reserve of `len` bytes, all free.
+    /// Creates the table of a reserve of `len` bytes, all free.
     pub(crate) fn new(len: usize) -> RangeTable {
         RangeTable {
-            parts: BTreeMap::from([(0, (len, Use::Free))]),
+            parts: BTreeMap::from([(0, (len, RangeState::Free))]),
             free: BTreeSet::from([(len, 0)]),
             open_bytes: 0,
             peak_bytes: 0,
         }
     }
 
-    /// The most bytes that were open at once.
+    /// Returns the most bytes that were open at once.
     pub(crate) fn peak_bytes(&self) -> usize {
         self.peak_bytes
     }
@@ -77,36 +77,36 @@ impl RangeTable {
         self.free.range((len, 0)..).find_map(|&(gap, start)| fit(start, start + gap))
     }
 
-    /// The part that begins at `start`, if it is open.
+    /// Returns the part that begins at `start`, if it is open.
     pub(crate) fn open_at(&self, start: usize) -> Option<Range<usize>> {
-        let &(end, of) = self.parts.get(&start)?;
-        of.is_open().then_some(start..end)
+        let &(end, state) = self.parts.get(&start)?;
+        state.is_open().then_some(start..end)
     }
 
-    /// The pieces of a range, each with its use.
-    pub(crate) fn pieces(&self, range: &Range<usize>) -> Vec<(Range<usize>, Use)> {
+    /// Returns the pieces of a range, each with its state.
+    pub(crate) fn pieces(&self, range: &Range<usize>) -> Vec<(Range<usize>, RangeState)> {
         let first = self.parts.range(..=range.start).next_back().map_or(0, |(&start, _)| start);
         self.parts
             .range(first..range.end)
-            .map(|(&start, &(end, of))| (start.max(range.start)..end.min(range.end), of))
+            .map(|(&start, &(end, state))| (start.max(range.start)..end.min(range.end), state))
             .filter(|(piece, _)| !piece.is_empty())
             .collect()
     }
 
-    /// Returns whether all of a range is of this use.
-    pub(crate) fn is_all(&self, range: &Range<usize>, of: Use) -> bool {
-        self.pieces(range).iter().all(|piece| piece.1 == of)
+    /// Returns whether all of a range is in this state.
+    pub(crate) fn is_all(&self, range: &Range<usize>, state: RangeState) -> bool {
+        self.pieces(range).iter().all(|piece| piece.1 == state)
     }
 
-    /// Sets the use of a range, whatever it was.
-    pub(crate) fn set(&mut self, range: &Range<usize>, of: Use) {
+    /// Sets the state of a range, whatever it was.
+    pub(crate) fn set(&mut self, range: &Range<usize>, state: RangeState) {
         self.split(range.start);
         self.split(range.end);
         for (piece, _) in self.pieces(range) {
             self.take(piece.start);
         }
-        self.put(range.clone(), of);
-        if of == Use::Free {
+        self.put(range.clone(), state);
+        if state == RangeState::Free {
             self.join(range.start);
             self.join(range.end);
         }
@@ -117,60 +117,62 @@ impl RangeTable {
     /// that it is found by its start.
     pub(crate) fn protect(&mut self, piece: &Range<usize>) {
         let part = self.parts.range_mut(..=piece.start).next_back();
-        if let Some((_, (_, of @ Use::Used))) = part {
-            *of = Use::Protected;
+        if let Some((_, (_, state @ RangeState::Used))) = part {
+            *state = RangeState::Protected;
         }
     }
 
     /// Lets an open part that ends at `range.start` have this free range, too.
     pub(crate) fn extend(&mut self, range: &Range<usize>) {
-        self.set(range, Use::Used);
+        self.set(range, RangeState::Used);
         let before = self.parts.range(..range.start).next_back();
-        if let Some((&start, &(end, of))) = before
+        if let Some((&start, &(end, state))) = before
             && end == range.start
-            && of.is_open()
+            && state.is_open()
         {
             self.take(start);
             self.take(range.start);
-            self.put(start..range.end, of);
+            self.put(start..range.end, state);
         }
     }
 
     /// Cuts the part that `at` is inside of.
     fn split(&mut self, at: usize) {
-        let Some((&start, &(end, of))) = self.parts.range(..at).next_back() else { return };
+        let Some((&start, &(end, state))) = self.parts.range(..at).next_back() else { return };
         if at < end {
             self.take(start);
-            self.put(start..at, of);
-            self.put(at..end, of);
+            self.put(start..at, state);
+            self.put(at..end, state);
         }
     }
 
     /// Joins the free parts on both sides of `at`.
     fn join(&mut self, at: usize) {
-        let Some(&(end, Use::Free)) = self.parts.get(&at) else { return };
-        let Some((&start, &(_, Use::Free))) = self.parts.range(..at).next_back() else { return };
+        let Some(&(end, RangeState::Free)) = self.parts.get(&at) else { return };
+        let Some((&start, &(_, RangeState::Free))) = self.parts.range(..at).next_back() else {
+            return;
+        };
         self.take(start);
         self.take(at);
-        self.put(start..end, Use::Free);
+        self.put(start..end, RangeState::Free);
     }
 
     fn take(&mut self, start: usize) {
-        let Some((end, of)) = self.parts.remove(&start) else { return };
-        match of {
-            Use::Free => drop(self.free.remove(&(end - start, start))),
-            of if of.is_open() => self.open_bytes -= end - start,
+        let Some((end, state)) = self.parts.remove(&start) else { return };
+        match state {
+            RangeState::Free => drop(self.free.remove(&(end - start, start))),
+            state if state.is_open() => self.open_bytes -= end - start,
             _ => {}
         }
     }
 
-    fn put(&mut self, range: Range<usize>, of: Use) {
-        match of {
-            Use::Free => drop(self.free.insert((range.len(), range.start))),
-            of if of.is_open() => self.open_bytes += range.len(),
+    fn put(&mut self, range: Range<usize>, state: RangeState) {
+        match state {
+            RangeState::Free => drop(self.free.insert((range.len(), range.start))),
+            state if state.is_open() => self.open_bytes += range.len(),
             _ => {}
         }
-        self.parts.insert(range.start, (range.end, of));
+        self.parts.insert(range.start, (range.end, state));
     }
 }
 
@@ -183,31 +185,33 @@ mod tests {
 
     const LEN: usize = 64;
 
-    fn use_of(number: u8) -> Use {
-        [Use::Free, Use::Used, Use::Protected, Use::GivenUp][usize::from(number % 4)]
+    fn state_of(number: u8) -> RangeState {
+        [RangeState::Free, RangeState::Used, RangeState::Protected, RangeState::GivenUp]
+            [usize::from(number % 4)]
     }
 
     proptest! {
-        /// The table agrees with one use per page, through any changes.
+        /// The table agrees with one state per page, through any changes.
         #[test]
         fn table_matches_an_array(steps in vec((0..LEN, 1..LEN, any::<u8>()), 0..200)) {
             let mut table = RangeTable::new(LEN);
-            let mut model = [Use::Free; LEN];
+            let mut model = [RangeState::Free; LEN];
             for (start, len, number) in steps {
                 let range = start..(start + len).min(LEN);
-                table.set(&range, use_of(number));
-                model[range].fill(use_of(number));
+                table.set(&range, state_of(number));
+                model[range].fill(state_of(number));
                 let pieces = table.pieces(&(0..LEN));
-                let flat: Vec<Use> =
-                    pieces.iter().flat_map(|(piece, of)| vec![*of; piece.len()]).collect();
+                let flat: Vec<RangeState> =
+                    pieces.iter().flat_map(|(piece, state)| vec![*state; piece.len()]).collect();
                 prop_assert_eq!(&flat[..], &model[..]);
-                let open = model.iter().filter(|of| of.is_open()).count();
+                let open = model.iter().filter(|state| state.is_open()).count();
                 prop_assert_eq!(table.open_bytes, open);
-                let longest = model.split(|of| *of != Use::Free).map(<[Use]>::len).max().unwrap();
+                let free = model.split(|state| *state != RangeState::Free);
+                let longest = free.map(<[RangeState]>::len).max().unwrap();
                 prop_assert_eq!(table.free.last().map_or(0, |last| last.0), longest);
                 if longest > 0 {
                     let found = table.find(longest, 1, 0).unwrap();
-                    prop_assert!(table.is_all(&found, Use::Free));
+                    prop_assert!(table.is_all(&found, RangeState::Free));
                 }
                 prop_assert_eq!(table.find(longest + 1, 1, 0), None);
             }
@@ -219,7 +223,7 @@ mod tests {
     fn find_aligns_addresses() {
         let mut table = RangeTable::new(LEN);
         assert_eq!(table.find(8, 16, 5), Some(11..19));
-        table.set(&(0..LEN - 8), Use::Used);
+        table.set(&(0..LEN - 8), RangeState::Used);
         assert_eq!(table.find(8, 16, 0), None);
         assert_eq!(table.find(8, 8, 0), Some(LEN - 8..LEN));
     }
@@ -228,10 +232,10 @@ mod tests {
     #[test]
     fn extend_keeps_one_part() {
         let mut table = RangeTable::new(LEN);
-        table.set(&(8..16), Use::Used);
+        table.set(&(8..16), RangeState::Used);
         table.extend(&(16..24));
         assert_eq!(table.open_at(8), Some(8..24));
-        table.set(&(20..24), Use::Free);
+        table.set(&(20..24), RangeState::Free);
         assert_eq!(table.open_at(8), Some(8..20));
         assert_eq!(table.find(LEN - 20, 1, 0), Some(20..LEN));
         assert_eq!(table.peak_bytes(), 16);

@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_void};
 use std::ops::Range;
 
 use crate::calls::{self, FAILED};
-use crate::range_table::Use;
+use crate::range_table::RangeState;
 use crate::space::Space;
 
 /// Moves or resizes a mapping: `mremap(2)`.
@@ -71,7 +71,7 @@ unsafe fn resize(
     let new = old.start..old.start.checked_add(new_len).ok_or(libc::ENOMEM)?;
     let mut entered = space.enter();
     let pieces = entered.table.pieces(&old);
-    if !pieces.iter().all(|(_, of)| of.is_open()) {
+    if !pieces.iter().all(|(_, state)| state.is_open()) {
         return Err(libc::EFAULT);
     }
     if new.end <= old.end {
@@ -80,7 +80,7 @@ unsafe fn resize(
         return Ok(old.start);
     }
     // What is appended, or moved, would have to be as accessible as the rest.
-    if !pieces.iter().all(|(_, of)| *of == Use::Used) {
+    if !pieces.iter().all(|(_, state)| *state == RangeState::Used) {
         return Err(libc::ENOMEM);
     }
     if space.grow(&mut entered, &(old.end..new.end)) {

@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 
-use crate::calls::{complain, complain_to};
+use crate::calls::{write_raw, write_stderr};
 use crate::space::Space;
 
 const MIB: f64 = (1 << 20) as f64;
@@ -34,30 +34,30 @@ pub(crate) fn write() {
         return;
     }
     let line = format!(
-        "zrun: process {process} had up to {:.1} MiB in a region of {:.1} MiB; its peak in RAM, \
-         code and small blocks included, was {:.1} MiB; {} pages were put away, {loads} brought \
-         back\n",
+        "zrun: process {process} had up to {:.1} MiB in a region limited to {:.1} MiB; its peak in \
+         RAM, code and small blocks included, was {:.1} MiB; {} pages were put away, {loads} \
+         brought back\n",
         peak as f64 / MIB,
         limit as f64 / MIB,
         resident as f64 / MIB,
         stats.units_evicted,
     );
     // Some programs close their standard error before they end.
-    if !complain_to(2, &line)
+    if !write_raw(2, &line)
         && let Some(second) = space.standard_error
     {
-        complain_to(second, &line);
+        write_raw(second, &line);
     }
 }
 
 fn append(path: &Path, line: &str) {
     let file = OpenOptions::new().create(true).append(true).open(path);
     if let Err(error) = file.and_then(|mut file| file.write_all(line.as_bytes())) {
-        complain(&format!("zrun: {}: {error}\n", path.display()));
+        write_stderr(&format!("zrun: {}: {error}\n", path.display()));
     }
 }
 
-/// The most bytes of this process that were resident at once, or 0 if the system does not say.
+/// Returns the most bytes of this process that were resident at once, or 0 if they are unknown.
 fn peak_resident_bytes() -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

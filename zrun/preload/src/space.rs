@@ -5,8 +5,8 @@ use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::ptr;
-// Not the project's locks: a fork happens while this one is held, and their waiting lines are in
-// tables that another thread may have locked then. This one is a word.
+// Not the project's locks: parking_lot queues waiters in a global table that another thread may
+// hold locked at the fork. std's mutex is one futex word.
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use zpool_core::exec::Inline;
@@ -14,14 +14,14 @@ use zpool_core::internal::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use zpool_region::{Region, RegionReserve};
 
 use crate::calls::{self, AllSignalsBlocked};
-use crate::range_table::{RangeTable, Use};
+use crate::range_table::{RangeState, RangeTable};
 use crate::settings::Settings;
 
 /// Address space per byte of the limit. It costs a byte per page.
 const SPACE_PER_LIMIT: usize = 64;
 
-/// The least number of descriptors that the program does not know.
-const LEAST_NUMBER: c_int = 700;
+/// The lowest number of a descriptor that the program does not know.
+const FIRST_HIDDEN_DESCRIPTOR: c_int = 700;
 
 /// Least and most bytes of address space.
 const SPACE_BOUNDS: (usize, usize) = (4 << 30, 4 << 40);
@@ -79,8 +79,8 @@ impl Space {
         let builder = builder.store(|store| store.executor(Arc::new(Inline::new())));
         let reserve = builder.reserve().map_err(|error| error.to_string())?;
         if !reserve.serves_kernel_faults() {
-            return Err("system calls could not use the program's memory: run as root, or set \
-                        vm.unprivileged_userfaultfd=1"
+            return Err("this process may not serve page faults of system calls: run as root, or \
+                        set the sysctl vm.unprivileged_userfaultfd=1"
                 .to_owned());
         }
         let marker = calls::map_page_wiped_on_fork().map_err(|error| error.to_string())?;
@@ -102,18 +102,18 @@ impl Space {
             standard_error: settings
                 .report
                 .is_none()
-                .then(|| calls::second_standard_error(LEAST_NUMBER))
+                .then(|| calls::second_standard_error(FIRST_HIDDEN_DESCRIPTOR))
                 .flatten(),
             report: settings.report,
         };
         let space = SPACE.get_or_init(|| space);
         BASE.store(base, Ordering::Relaxed);
-        // Release: pairs with `get`, so that who sees a length sees all of it.
+        // Release: pairs with `get`, so that a thread that sees the length sees the whole space.
         LEN.store(len, Ordering::Release);
         Ok(space)
     }
 
-    /// The address space, if this process has one.
+    /// Returns the address space, if this process has one.
     pub(crate) fn get() -> Option<&'static Space> {
         // Acquire: pairs with `make`.
         if LEN.load(Ordering::Acquire) == 0 {
@@ -129,13 +129,14 @@ impl Space {
         }
     }
 
-    /// The offset of an address in the reserve, also in a process that does not have its memory.
+    /// Returns the offset of an address in the reserve, also in a process that does not have its
+    /// memory.
     pub(crate) fn offset_of(address: usize) -> Option<usize> {
         let offset = address.wrapping_sub(BASE.load(Ordering::Relaxed));
         (offset < LEN.load(Ordering::Acquire)).then_some(offset)
     }
 
-    /// The part of a range of addresses that is in the reserve, as offsets.
+    /// Returns the part of a range of addresses that is in the reserve, as offsets.
     pub(crate) fn overlap(address: usize, len: usize) -> Option<Range<usize>> {
         let (base, all) = (BASE.load(Ordering::Relaxed), LEN.load(Ordering::Acquire));
         let start = address.max(base);
@@ -143,7 +144,7 @@ impl Space {
         (start < end).then(|| start - base..end - base)
     }
 
-    /// The pointer to an offset.
+    /// Returns the pointer to an offset.
     pub(crate) fn at(offset: usize) -> *mut c_void {
         ptr::with_exposed_provenance_mut(BASE.load(Ordering::Relaxed) + offset)
     }
@@ -169,14 +170,14 @@ impl Space {
         let base = BASE.load(Ordering::Relaxed);
         let range = entered.table.find(len, align.max(self.page), base)?;
         self.reserve.open(range.clone()).ok()?;
-        entered.table.set(&range, Use::Used);
+        entered.table.set(&range, RangeState::Used);
         Some(range)
     }
 
     /// Opens the free bytes behind a part that ends at `range.start`. Returns whether that was
     /// possible.
     pub(crate) fn grow(&self, entered: &mut Entered, range: &Range<usize>) -> bool {
-        let fits = range.end <= self.reserve.len() && entered.table.is_all(range, Use::Free);
+        let fits = range.end <= self.reserve.len() && entered.table.is_all(range, RangeState::Free);
         let grown = fits && self.reserve.open(range.clone()).is_ok();
         if grown {
             entered.table.extend(range);
@@ -194,12 +195,12 @@ impl Space {
         entered: &mut Entered,
         range: &Range<usize>,
     ) -> Result<(), c_int> {
-        for (piece, of) in entered.table.pieces(range) {
-            if of.is_open() {
+        for (piece, state) in entered.table.pieces(range) {
+            if state.is_open() {
                 // SAFETY: (1).
                 let closed = unsafe { self.reserve.close(piece.clone()) };
                 closed.map_err(|error| error.raw_os_error().unwrap_or(libc::ENOMEM))?;
-                entered.table.set(&piece, Use::Free);
+                entered.table.set(&piece, RangeState::Free);
             }
         }
         Ok(())
@@ -218,10 +219,10 @@ impl Space {
     ) -> Result<(), c_int> {
         // SAFETY: (1).
         unsafe { self.close(entered, range) }?;
-        for (piece, of) in entered.table.pieces(range) {
-            if of == Use::Free {
+        for (piece, state) in entered.table.pieces(range) {
+            if state == RangeState::Free {
                 self.reserve.give_up(piece.clone());
-                entered.table.set(&piece, Use::GivenUp);
+                entered.table.set(&piece, RangeState::GivenUp);
             }
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Hooks that run when the library is loaded, and when the program ends.
 
-use crate::calls::{complain, place_of_function};
+use crate::calls::{place_of_function, write_stderr};
 use crate::settings::Settings;
 use crate::space::Space;
 use crate::{fork, heap, report};
@@ -15,19 +15,19 @@ static START: Hook = start;
 static END: Hook = end;
 
 /// Makes the address space, before the program's own code runs. If that fails, the program runs
-/// without a limit, because it may be one that has given up its rights on purpose.
+/// without a limit, because it may have dropped its privileges on purpose.
 extern "C" fn start() {
     let Some(settings) = Settings::read() else { return };
     let made = settings.and_then(|settings| {
         check_allocator()?;
         // First, because what was registered cannot be withdrawn, and does nothing without a space.
         if !fork::register() {
-            return Err("there is no memory".to_owned());
+            return Err("out of memory while registering the fork handlers".to_owned());
         }
         Space::make(settings)
     });
     if let Err(error) = made {
-        complain(&format!("zrun: this program runs without a limit: {error}\n"));
+        write_stderr(&format!("zrun: this program runs without a limit: {error}\n"));
     }
 }
 
@@ -40,7 +40,7 @@ fn check_allocator() -> Result<(), String> {
     let glibc = place_of_function(c"_IO_list_lock");
     let behind = [c"__libc_malloc", c"__libc_calloc", c"__libc_realloc", c"__libc_free"];
     let is_glibc = glibc.is_some() && behind.map(place_of_function) == [glibc; 4];
-    if is_glibc && heap::is_the_programs() {
+    if is_glibc && heap::malloc_is_ours() {
         return Ok(());
     }
     Err("it has an allocator of its own in place of malloc".to_owned())

@@ -97,7 +97,7 @@ fn fill(bytes: &mut [u8], seed: u64) {
     }
 }
 
-/// A sum that depends on every byte and on its place.
+/// Returns a sum that depends on every byte and on its place.
 fn sum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |sum: u64, &byte| {
         sum.wrapping_mul(0x0100_0000_01B3).wrapping_add(u64::from(byte) + 1)

@@ -13,7 +13,7 @@ const LZ4_AGAIN: &str = "zsmalloc(chain=8)+lz4";
 const ZSTD: &str = "zsmalloc+zstd(level=1)";
 
 /// The number of entries after which the held bytes are read.
-const LOOK: usize = 256;
+const SAMPLE_INTERVAL: usize = 256;
 
 /// Figures of all rounds.
 #[derive(Default)]
@@ -133,7 +133,7 @@ fn drain_all(store: &Store<u64>) -> Result<(Elapsed, usize), Failure> {
 fn peak(store: &Store<u64>) -> Result<f64, Failure> {
     let (before, mut most) = (store.bytes_held(), 0);
     loop {
-        let report = store.drain(DrainBudget::entries(LOOK));
+        let report = store.drain(DrainBudget::entries(SAMPLE_INTERVAL));
         most = most.max(report.held_after);
         match report.end {
             DrainEnd::Budget => {}

@@ -8,7 +8,7 @@ use std::time::Instant;
 use benches::Failure;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::{Deserialize, Serialize};
-use workload::{MemoryGroup, Pages, Rng, Zipf, answer, clocked_process, refuse_huge_pages};
+use workload::{MemoryCgroup, Pages, Rng, Zipf, clocked_process, print_result, refuse_huge_pages};
 use zpool_region::{Region, RegionControl};
 
 use crate::PAGE;
@@ -16,8 +16,8 @@ use crate::PAGE;
 /// Accesses that are measured, with either kind of work.
 const ACCESSES: usize = 80_000;
 
-/// Accesses between two looks at a region's figures, in the part that is not measured.
-const LOOK: usize = 256;
+/// Accesses between two samples of a region's figures, in the part that is not measured.
+const SAMPLE_INTERVAL: usize = 256;
 
 /// Bytes that the kernel's group may hold beyond the memory and what was there before.
 const SLACK: u64 = 1 << 20;
@@ -37,7 +37,7 @@ pub(crate) struct Task {
     pub(crate) bound: bool,
     /// Bytes that should be resident.
     pub(crate) resident: usize,
-    /// The folder of the kernel's memory group.
+    /// The folder of the kernel's memory cgroup.
     pub(crate) group: Option<String>,
 }
 
@@ -65,10 +65,10 @@ pub(crate) fn measure_here(task: &[String]) -> Result<(), Failure> {
         use_one_processor()?;
     }
     let measured = match &task.group {
-        Some(folder) => measure_swap(&task, &MemoryGroup::at(folder))?,
+        Some(folder) => measure_swap(&task, &MemoryCgroup::at(folder))?,
         None => measure_region(&task)?,
     };
-    Ok(answer(&measured)?)
+    Ok(print_result(&measured)?)
 }
 
 /// Binds this thread, and those that it starts, to the last of its processors. The first one tends
@@ -103,7 +103,7 @@ fn measure_region(task: &Task) -> Result<Measured, Failure> {
     };
     find_limit();
     let mut over = 0;
-    for accesses in run.warm_up.clone().chunks(LOOK) {
+    for accesses in run.warm_up.clone().chunks(SAMPLE_INTERVAL) {
         accesses.iter().for_each(|&access| run.access(access));
         over = over.max(over_limit(&control));
     }
@@ -141,7 +141,7 @@ fn over_limit(control: &RegionControl) -> usize {
     control.stats().map_or(0, |stats| stats.over_limit_bytes)
 }
 
-fn measure_swap(task: &Task, group: &MemoryGroup) -> Result<Measured, Failure> {
+fn measure_swap(task: &Task, group: &MemoryCgroup) -> Result<Measured, Failure> {
     refuse_huge_pages();
     group.enter()?;
     let pages = Pages::read_from(io::stdin().lock())?;

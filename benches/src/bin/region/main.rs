@@ -3,7 +3,7 @@
 //!
 //! A contestant has 48 MiB of the files' pages, and 1/2 or 1/4 of that resident. A region's limit
 //! is set so that this much is resident; the kernel gets the resident bytes that the region had in
-//! the same round, as anonymous memory of a memory group of its own. The kernel's side needs root.
+//! the same round, as anonymous memory of a memory cgroup of its own. The kernel's side needs root.
 //! Where it cannot run, its ratios are null.
 //!
 //! Each contestant is a process of its own, and they alternate. A ratio is the median of those of
@@ -136,7 +136,7 @@ fn measure_case(
         let resident = usize::midpoint(signal.resident, thread.resident);
         run(&task("zram", resident, Some(group)), pages)
     });
-    // A limit of a memory group is hard: if the kernel cannot reclaim fast enough, it kills.
+    // A limit of a memory cgroup is hard: if the kernel cannot reclaim fast enough, it kills.
     let kernel = kernel.and_then(|measured| {
         measured.inspect_err(|error| eprintln!("  the kernel's side of this round: {error}")).ok()
     });

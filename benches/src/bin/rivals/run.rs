@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use benches::{Failure, child};
 use serde::{Deserialize, Serialize};
-use workload::{Growth, Pages, answer, clocked_process, refuse_huge_pages};
+use workload::{Growth, Pages, clocked_process, print_result, refuse_huge_pages};
 use zpool_core::spec::PoolSpec;
 
 use crate::PAGE;
@@ -16,7 +16,7 @@ use crate::trace::{Pattern, Trace};
 const BATCH: usize = 256;
 
 /// The number of times at which resident bytes are counted, after the cache is warm.
-const LOOKS: usize = 8;
+const SAMPLES: usize = 8;
 
 /// The size of caches and traces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +109,7 @@ pub(crate) fn run_here(task: &[String]) -> Result<(), Failure> {
         entry_bytes: entry_bytes.parse()?,
     };
     let pages = Pages::read_from(std::io::stdin().lock())?;
-    Ok(answer(&measure(&run, &pages)?)?)
+    Ok(print_result(&measure(&run, &pages)?)?)
 }
 
 fn measure(run: &CacheRun<'_>, pages: &Pages) -> Result<RunResult, Failure> {
@@ -121,13 +121,13 @@ fn measure(run: &CacheRun<'_>, pages: &Pages) -> Result<RunResult, Failure> {
     replay.go(cache.as_mut(), trace.by_ref().take(warm));
     replay.reset();
     let mut resident = 0;
-    for _ in 0..LOOKS {
-        replay.go(cache.as_mut(), trace.by_ref().take(counted / LOOKS));
+    for _ in 0..SAMPLES {
+        replay.go(cache.as_mut(), trace.by_ref().take(counted / SAMPLES));
         resident += before.bytes()?;
     }
     let per = |time: Duration, count: u64| time.as_nanos() as f64 / count.max(1) as f64;
     Ok(RunResult {
-        resident_bytes: resident as f64 / LOOKS as f64,
+        resident_bytes: resident as f64 / SAMPLES as f64,
         entries: replay.count_entries(cache.as_mut(), trace.end()) as f64,
         hit_ratio: replay.hits as f64 / (replay.hits + replay.misses) as f64,
         ns_per_hit: per(replay.looking_up, replay.hits),

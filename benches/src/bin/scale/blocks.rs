@@ -54,10 +54,10 @@ pub(crate) fn fill<K: Hash + Eq + Clone, S: BuildHasher>(
     block: impl Fn(u64) -> [u8; SMALL],
     longest: Duration,
 ) -> Filled {
-    const STORES_BETWEEN_LOOKS: u64 = 1024;
+    const STORES_PER_CLOCK_READ: u64 = 1024;
     let (start, mut filled) = (Instant::now(), Filled::default());
     for (number, key) in (0..).zip(keys) {
-        if number % STORES_BETWEEN_LOOKS == 0 && start.elapsed() > longest {
+        if number % STORES_PER_CLOCK_READ == 0 && start.elapsed() > longest {
             break;
         }
         match store.store(key, block(number)) {

@@ -114,7 +114,7 @@ fn load_until_done(
 ) -> io::Result<Worst> {
     let account = Account::of_this_thread()?;
     let (mut worst, mut rng, mut buffer) = (Worst::default(), Rng::new(11), [0; SMALL]);
-    let (mut waits, mut grower_ready) = (account.waits(), grower.ready());
+    let (mut waits, mut grower_wait) = (account.waits(), grower.runnable_wait());
     let mut sleeps = account.sleeps();
     while !done.load(Ordering::Relaxed) {
         let entries = stored.load(Ordering::Acquire);
@@ -125,7 +125,7 @@ fn load_until_done(
             elapsed
         };
         let elapsed = load();
-        let (now, grower_now) = (account.waits(), grower.ready());
+        let (now, grower_now) = (account.waits(), grower.runnable_wait());
         // Read after every change of slices, so that a sleep belongs to this load.
         let before = sleeps;
         if now.slices != waits.slices {
@@ -134,17 +134,18 @@ fn load_until_done(
         let net = if elapsed.wall <= SUSPECT {
             elapsed.wall
         } else if sleeps > before {
-            cost(elapsed, true, now.ready - waits.ready, grower_now - grower_ready)
+            cost(elapsed, true, now.runnable_wait - waits.runnable_wait, grower_now - grower_wait)
         } else {
             // The load waited for no thread, so a repeated one takes as long if the store is slow.
-            cost(elapsed, false, now.ready - waits.ready, Duration::ZERO).min(load().cpu)
+            cost(elapsed, false, now.runnable_wait - waits.runnable_wait, Duration::ZERO)
+                .min(load().cpu)
         };
         let stretch = (entries as u128 * STRETCHES as u128 / keys as u128) as usize;
         let highest = &mut worst.net[stretch.min(STRETCHES - 1)];
         *highest = net.max(*highest);
         worst.loads += 1;
         worst.wall = worst.wall.max(elapsed.wall);
-        (waits, grower_ready) = (now, grower_now);
+        (waits, grower_wait) = (now, grower_now);
     }
     Ok(worst)
 }

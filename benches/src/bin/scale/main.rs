@@ -1,14 +1,14 @@
 //! Measures what large and many stores cost:
 //! `cargo run --release -p benches --bin scale -- [--only NAME]... [--quick] [--json]`.
 //!
-//! Each part runs in a process of its own, with a clean heap. With `--only`, only the parts run
-//! that have this name or report this figure. With `--quick`, sizes are 1/20. That shows that the
-//! program works, and its figures mean little.
+//! Each part runs in a process of its own, with a clean heap. `--only NAME` runs only parts with
+//! that name or figure. With `--quick`, sizes are 1/20. That shows that the program works, and its
+//! figures mean little.
 //!
 //! - `worst_load_ns_20m`: the longest load by one thread while another one grows the store from 10
 //!   to 20 million blocks of 16 bytes. A load that slept counts by the wall clock, because the
 //!   fault to find is a load that waits for a lock; the time in which it, or the thread that
-//!   stores, was ready and had no processor is subtracted. Any other load counts by the clock of
+//!   stores, was runnable without a processor is subtracted. Any other load counts by the clock of
 //!   its thread. `worst_load_wall_ns_20m` is the longest load as it is.
 //! - `stats_ns_10m`, `clear_s_10m`, `drop_s_10m`: `stats()`, `clear()` and the drop of a store of
 //!   10 million objects. `*_memory_gone_s_10m` is the time until 95 % of its memory went back to
@@ -40,7 +40,7 @@ use std::process::ExitCode;
 
 use benches::{Failure, FigureRow, FigureRows, Output, child, child_task, exit};
 use clap::Parser;
-use workload::{answer, refuse_huge_pages};
+use workload::{print_result, refuse_huge_pages};
 
 /// The word in a child's task that makes its sizes small.
 const QUICK: &str = "quick";
@@ -137,7 +137,7 @@ fn measure_here(task: &[String]) -> Result<(), Failure> {
     let name = task.first().map_or("", String::as_str);
     let part = PARTS.iter().find(|part| part.name == name).ok_or("no such part")?;
     let quick = task.iter().any(|word| word == QUICK);
-    Ok(answer(&(part.measure)(&SizePlan { quick })?)?)
+    Ok(print_result(&(part.measure)(&SizePlan { quick })?)?)
 }
 
 /// Runs a child for each part that is wanted, one after another. A part that fails does not keep

@@ -16,10 +16,10 @@ use crate::SizePlan;
 use crate::blocks::{LONGEST_FILL, SMALL, fill, noise, same_filled};
 
 /// The number of moments of a fill at which resident and accounted bytes are compared.
-const LOOKS: u32 = 8;
+const SAMPLES: u32 = 8;
 
-/// The share of the entries at the first look. What the heap keeps of the tables of small shards is
-/// a constant of some 100 KiB, which would dominate a store with fewer entries.
+/// The share of the entries at the first sample. What the heap keeps of the tables of small shards
+/// is a constant of some 100 KiB, which would dominate a store with fewer entries.
 const SMALLEST: f64 = 1.0 / 8.0;
 
 /// Entries with keys of 8 bytes.
@@ -35,8 +35,8 @@ const LIMIT: usize = 64 << 20;
 /// Stores of each of the two threads at the limit.
 const STORES: u64 = 1_500_000;
 
-/// Time from one look at resident memory to the next.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+/// Time between two samples of resident memory.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The time that memory may take to return to the system after `clear`.
 const SETTLING: Duration = Duration::from_secs(3);
@@ -74,9 +74,9 @@ fn index<K: Hash + Eq + Clone>(
     let store: Store<K> = Store::builder().build()?;
     let (mut ratios, mut failed) = (Vec::new(), 0);
     let mut from = 0;
-    for look in 0..=LOOKS {
+    for sample in 0..=SAMPLES {
         // In equal ratios, because the heap treats small tables and large ones differently.
-        let share = SMALLEST.powf(1.0 - f64::from(look) / f64::from(LOOKS));
+        let share = SMALLEST.powf(1.0 - f64::from(sample) / f64::from(SAMPLES));
         let to = (entries as f64 * share) as u64;
         failed += fill(&store, (from..to).map(&key), |n| block(from + n), LONGEST_FILL).failed;
         ratios.push(before.bytes()? as f64 / store.bytes_held() as f64);
@@ -85,7 +85,7 @@ fn index<K: Hash + Eq + Clone>(
     let full = before.bytes()?;
     store.clear();
     let kept = lowest_within(SETTLING, &before)? as f64 / full as f64;
-    let ratios = Spread::of(ratios).ok_or("there is at least one look")?;
+    let ratios = Spread::of(ratios).ok_or("there is at least one sample")?;
     Ok(vec![
         FigureRow::highest(&file, "index_rss_over_held", ratios),
         FigureRow::once(&file, "index_rss_kept_after_clear", kept),
@@ -97,7 +97,7 @@ fn index<K: Hash + Eq + Clone>(
 fn lowest_within(time: Duration, before: &Growth) -> Result<i64, Failure> {
     let (start, mut lowest) = (Instant::now(), before.bytes()?);
     while start.elapsed() < time {
-        thread::sleep(BETWEEN_LOOKS);
+        thread::sleep(SAMPLE_INTERVAL);
         lowest = lowest.min(before.bytes()?);
     }
     Ok(lowest)
@@ -133,10 +133,10 @@ pub(crate) fn at_limit(plan: &SizePlan) -> Result<Vec<FigureRow>, Failure> {
             if over {
                 return Ok((resident, held));
             }
-            thread::sleep(BETWEEN_LOOKS);
+            thread::sleep(SAMPLE_INTERVAL);
         }
     })?;
-    let highest = |values| Spread::of(values).ok_or("there is at least one look");
+    let highest = |values| Spread::of(values).ok_or("there is at least one sample");
     Ok(vec![
         FigureRow::highest(&file, "limit_rss_over_limit", highest(resident)?),
         FigureRow::highest(&file, "limit_held_over_limit", highest(held)?),

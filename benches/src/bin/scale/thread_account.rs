@@ -28,8 +28,8 @@ pub(crate) struct Account {
 /// The waits of a thread since its start.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Waits {
-    /// The time in which the thread was ready and had no processor.
-    pub(crate) ready: Duration,
+    /// The time in which the thread was runnable without a processor.
+    pub(crate) runnable_wait: Duration,
     /// How often the thread got a processor. If unchanged, the thread neither slept nor was
     /// preempted.
     pub(crate) slices: u64,
@@ -50,17 +50,17 @@ impl Account {
         Ok(account)
     }
 
-    /// Returns the time that the thread was ready and had no processor, since its start.
-    pub(crate) fn ready(&self) -> Duration {
-        self.waits().ready
+    /// Returns the time that the thread was runnable without a processor, since its start.
+    pub(crate) fn runnable_wait(&self) -> Duration {
+        self.waits().runnable_wait
     }
 
     /// Returns how the thread waited, since its start.
     pub(crate) fn waits(&self) -> Waits {
         let mut buffer = [0; 128];
         let text = read(&self.schedstat, &mut buffer);
-        let ready = Duration::from_nanos(ready_field(text).unwrap_or(0));
-        Waits { ready, slices: slices_field(text).unwrap_or(0) }
+        let runnable_wait = Duration::from_nanos(ready_field(text).unwrap_or(0));
+        Waits { runnable_wait, slices: slices_field(text).unwrap_or(0) }
     }
 
     /// Returns how often the thread went to sleep, since its start.
@@ -69,26 +69,26 @@ impl Account {
         sleeps_field(read(&self.status, &mut buffer)).unwrap_or(0)
     }
 
-    /// Runs `work` on the thread of this account and returns its wall time less the time that it
-    /// was ready.
+    /// Runs `work` on the thread of this account and returns its wall time less the time it was
+    /// runnable without a processor.
     pub(crate) fn timed<R>(&self, work: impl FnOnce() -> R) -> (Duration, R) {
-        let before = self.ready();
+        let before = self.runnable_wait();
         let (elapsed, result) = clocked(work);
-        (elapsed.wall.saturating_sub(self.ready().saturating_sub(before)), result)
+        (elapsed.wall.saturating_sub(self.runnable_wait().saturating_sub(before)), result)
     }
 }
 
 /// Returns what a call cost that took `elapsed`.
 ///
 /// If the thread `slept`, it waited for a lock, and the wall time counts. From that we subtract the
-/// time that it was `ready` and had no processor, or that the `other` thread was, which it waited
+/// time that it was runnable without a processor, or that the `other` thread was, which it waited
 /// for. The two may overlap, so only the longer one is subtracted: on a busy machine a cost is too
 /// high rather than too low.
 ///
 /// If the thread did not sleep, its clock counts, which leaves out what a hypervisor took.
-pub(crate) fn cost(elapsed: Elapsed, slept: bool, ready: Duration, other: Duration) -> Duration {
+pub(crate) fn cost(elapsed: Elapsed, slept: bool, waited: Duration, other: Duration) -> Duration {
     match slept {
-        true => elapsed.wall.saturating_sub(ready.max(other)).max(elapsed.cpu),
+        true => elapsed.wall.saturating_sub(waited.max(other)).max(elapsed.cpu),
         false => elapsed.cpu,
     }
 }

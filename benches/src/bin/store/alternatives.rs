@@ -9,7 +9,7 @@ use benches::{Failure, child};
 use lz4_flex::block::{compress_into, decompress_into, get_maximum_output_size};
 use quick_cache::sync::Cache;
 use workload::{
-    Elapsed, Figure, Growth, Pages, PartWork, Report, answer, clocked, interleave,
+    Elapsed, Figure, Growth, Pages, PartWork, Report, clocked, interleave, print_result,
     refuse_huge_pages,
 };
 use zswap::Store;
@@ -164,5 +164,5 @@ pub(crate) fn measure_here(task: &[String]) -> Result<(), Failure> {
     for (key, expected) in (0..).zip(&pages) {
         assert!(page_store.load(key, &mut page) && page == expected, "page {key}");
     }
-    Ok(answer(&bytes)?)
+    Ok(print_result(&bytes)?)
 }

@@ -1,7 +1,7 @@
 //! Measures what a store does beyond compressing one page:
 //! `cargo run --release -p benches --bin store -- FILE... [--json]`.
 //!
-//! Times are ratios of medians over rounds in which all contestants alternate. They are by the
+//! Times are medians of ratios per round; in a round, all contestants alternate. They are by the
 //! clock of the thread unless two threads are measured.
 //!
 //! - `store_incompressible_over_typical`, `store_same_filled_over_typical`: the time of a page of
@@ -15,7 +15,7 @@
 //!   pages of the files that it keeps raw although lz4 shrinks them.
 //! - `load_scaling`, `store_scaling`: two threads over one, as a share of the scaling of the
 //!   machine in the same rounds.
-//! - `hit_ratio_over_lru`: hits on a Zipf(0.99) trace over a store that evicts, over those of an
+//! - `hit_ratio_over_lru`: hits of an evicting store on a Zipf(0.99) trace, divided by those of an
 //!   exact LRU list with as many entries.
 //! - `map_*`, `quick_cache_*`: common alternatives in the same rounds, a sharded map of lz4
 //!   vectors, and the crate quick_cache (MIT) with such vectors. `*_bytes_over_ours`: the bytes

@@ -7,7 +7,7 @@ use workload::{Report, Rng, Spread, Zipf};
 use zswap::{AtLimit, Store};
 
 const KEYS: usize = 100_000;
-const LOOKS: usize = 600_000;
+const LOOKUPS: usize = 600_000;
 /// The number of first look-ups, which fill the cache and do not count.
 const WARM: usize = 200_000;
 /// Long enough for objects to dominate the limit, and short enough for a trace to take a second.
@@ -27,7 +27,7 @@ pub(crate) fn measure(report: &mut Report) {
 
 fn trace(seed: u64) -> impl Iterator<Item = u64> {
     let (zipf, mut rng) = (Zipf::new(KEYS), Rng::new(seed));
-    (0..LOOKS).map(move |_| zipf.sample(&mut rng) as u64)
+    (0..LOOKUPS).map(move |_| zipf.sample(&mut rng) as u64)
 }
 
 /// Returns the share of hits of a store, and its average number of entries.
@@ -55,7 +55,7 @@ fn ours(seed: u64, limit: usize) -> (f64, usize) {
             samples += 1;
         }
     }
-    (hits as f64 / (LOOKS - WARM) as f64, entries / samples)
+    (hits as f64 / (LOOKUPS - WARM) as f64, entries / samples)
 }
 
 /// Returns the share of hits of an LRU list with that many entries.
@@ -74,5 +74,5 @@ fn lru(seed: u64, entries: usize) -> f64 {
             used.remove(&oldest);
         }
     }
-    hits as f64 / (LOOKS - WARM) as f64
+    hits as f64 / (LOOKUPS - WARM) as f64
 }

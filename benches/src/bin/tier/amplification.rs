@@ -29,8 +29,8 @@ const FULL_PERCENT: usize = 90;
 /// The blocks that fill a tier that refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Filling {
-    /// All blocks, of which a fifth is in memory too: the size that one gives a tier which has to
-    /// take everything.
+    /// All blocks, including the 1/5 that is also in memory. A tier that must hold everything is
+    /// sized so.
     AllBlocks,
     /// The blocks that are in the tier and nowhere else.
     BackedBlocks,
@@ -80,7 +80,7 @@ fn run(subject: &Subject<'_>, store: &Store<u64>, keys: usize, seed: u64) -> Res
     Ok(())
 }
 
-/// Bytes written per byte put, by what a store does during `work`.
+/// Returns the bytes written per byte put, by what a store does during `work`.
 fn amplification(
     store: &Store<u64>,
     work: impl FnOnce() -> Result<(), Failure>,
@@ -96,7 +96,7 @@ fn amplification(
     Ok((after.bytes_written - before.bytes_written) as f64 / put as f64)
 }
 
-/// A cache: a fifth of the pages fits in memory, and the tier has room for 3/5 of them.
+/// Measures a cache: 1/5 of the pages fits in memory, and the tier has room for 3/5 of them.
 fn drop_oldest(subject: &Subject<'_>) -> Result<f64, Failure> {
     let (held, payload) = measured(subject)?;
     let file = Arc::new(subject.file_tier_of((payload * 3 / 5 / SEGMENT).max(4), SEGMENT)?);
@@ -106,8 +106,8 @@ fn drop_oldest(subject: &Subject<'_>) -> Result<f64, Failure> {
     amplification(&store, || run(subject, &store, keys, 2))
 }
 
-/// A tier that is nearly full, while its blocks change. Returns the figure from when it is full,
-/// and that from the beginning.
+/// Measures a tier that is nearly full, while its blocks change. Returns the figure from when it is
+/// full, and that from the beginning.
 fn refuse(subject: &Subject<'_>, filling: Filling) -> Result<[f64; 2], Failure> {
     let (held, _) = measured(subject)?;
     let limit = (held / 5).max(4 * SEGMENT);

@@ -25,7 +25,7 @@ pub(crate) fn measure(subject: &Subject<'_>, rows: &mut FigureRows) -> Result<()
     for round in 0..=ROUNDS {
         let (mut loads, mut bare) = (LatencyHistogram::new(), LatencyHistogram::new());
         file.take_reads();
-        // By turns, so that both meet the same disk: each load, then the read of an earlier one.
+        // In alternation, so that both meet the same disk: a load, then the read of an earlier one.
         let mut reads = Vec::new();
         for _ in 0..LOADS {
             let key = rng.below(subject.pages.len()) as u64;

@@ -5,7 +5,7 @@
 //!
 //! - `write_rate_over_disk`: bytes of objects per second that `write_back` moves to the tier, over
 //!   the rate at which the same file takes segments of 1 MiB one after the other. Both by the wall
-//!   clock, by turns.
+//!   clock, in alternation.
 //! - `bytes_written_per_byte_put_drop_oldest`: bytes written to the tier for each byte of objects
 //!   that left memory, once the tier is full and drops its oldest segments.
 //!   `bytes_written_per_byte_put` is the same figure.

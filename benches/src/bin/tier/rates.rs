@@ -44,7 +44,7 @@ pub(crate) fn measure(subject: &Subject<'_>, rows: &mut FigureRows) -> Result<()
     Ok(())
 }
 
-/// Bytes per second that the disk takes, in segments one after the other.
+/// Returns the bytes per second that the disk takes, in segments one after the other.
 fn disk_rate(subject: &Subject<'_>) -> Result<f64, Failure> {
     let file = subject.file_tier(DISK_SEGMENTS)?;
     let mut buffer = file.capabilities().segment_buffer()?;
@@ -58,7 +58,7 @@ fn disk_rate(subject: &Subject<'_>) -> Result<f64, Failure> {
     Ok((DISK_SEGMENTS * SEGMENT) as f64 / began.elapsed().as_secs_f64())
 }
 
-/// Bytes of objects per second that go to the tier; and the bytes of the index per entry, before
+/// Returns bytes of objects per second that go to the tier, and bytes of the index per entry before
 /// and after.
 fn write_rate(subject: &Subject<'_>) -> Result<(f64, [f64; 2]), Failure> {
     let file = Arc::new(subject.file_tier(subject.roomy())?);

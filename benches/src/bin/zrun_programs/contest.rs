@@ -16,10 +16,10 @@ use crate::programs::Workload;
 /// Bytes of the kernel's swap device.
 const SWAP: usize = 1 << 30;
 
-/// Time between two looks at a program.
-const LOOK: Duration = Duration::from_millis(5);
+/// Time between two samples of a program's memory.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Enters the memory group of its first argument, and becomes the program that the others name.
+/// Enters the memory cgroup of its first argument, and becomes the program that the others name.
 const ENTER: &str = "echo $$ > \"$0/cgroup.procs\" && exec \"$@\"";
 
 /// The folder and the swap device that all runs share.
@@ -68,7 +68,7 @@ impl Contest {
         Ok(Contest { folder, swap })
     }
 
-    /// The folder for files.
+    /// Returns the folder for files.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
@@ -89,7 +89,7 @@ impl Contest {
         rounds.peak_over_limit.push(over_limit(figures.peak_resident_bytes));
         let mut same = zrun.output == plain.output && figures.pages_put_away > 0;
         let resident = figures.peak_resident_bytes.saturating_sub(figures.store_peak_bytes);
-        // A limit of a memory group is hard: if the kernel cannot reclaim fast enough, it kills.
+        // A limit of a memory cgroup is hard: if the kernel cannot reclaim fast enough, it kills.
         // Then it gets the whole limit, with its compressed pages on top.
         let zram = self.swap.as_ref().and_then(|swap| {
             [resident, workload.limit].into_iter().find_map(|bytes| {
@@ -154,7 +154,7 @@ impl Contest {
                 break status;
             }
             peak = peak_resident_bytes(child.id()).max(peak);
-            thread::sleep(LOOK);
+            thread::sleep(SAMPLE_INTERVAL);
         };
         let seconds = start.elapsed().as_secs_f64();
         if !status.success() {
@@ -166,12 +166,12 @@ impl Contest {
 
 impl Drop for Contest {
     fn drop(&mut self) {
-        // Files of this program in the system's folder for such.
+        // Temporary files: if they stay, nothing breaks.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
-/// The most bytes of a running process that were in RAM, or 0 if it has ended.
+/// Returns the most bytes of a running process that were in RAM, or 0 if it has ended.
 fn peak_resident_bytes(process: u32) -> usize {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -3,12 +3,12 @@
 //!
 //! The programs are Python, which builds dictionaries; `sort` with a large buffer; and a Rust
 //! program, which sorts and joins vectors of records. Each runs without a limit, under zrun, and as
-//! root in a memory group with zram swap. The group's limit is what zrun had resident in the same
+//! root in a memory cgroup with zram swap. The group's limit is what zrun had resident in the same
 //! round: the peak of the process without the bytes of the region's store. If the kernel kills the
 //! program there, it gets the whole limit, and its compressed pages on top. Rounds alternate. Where
 //! a contestant cannot run, a line on the standard error says so, and its rows are left out.
 //!
-//! - `zrun_PROGRAM_time_over_plain`, `zrun_PROGRAM_time_over_zram`: time on the wall.
+//! - `zrun_PROGRAM_time_over_plain`, `zrun_PROGRAM_time_over_zram`: wall-clock time.
 //! - `zrun_PROGRAM_use_over_limit`: the peak in RAM of the run without a limit, over the limit.
 //! - `zrun_PROGRAM_peak_over_limit`: the peak of the process in RAM, over its limit. What zrun does
 //!   not limit is in it: the program's code, files, small blocks, and the tables of the region.

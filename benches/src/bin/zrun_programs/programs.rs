@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use benches::Failure;
 
-/// Paths of interpreters, which are no scripts that start one.
+/// Python binaries, not wrapper scripts.
 const PYTHONS: [&str; 4] =
     ["/usr/bin/python3", "/usr/local/bin/python3", "/usr/bin/python3.11", "/usr/bin/python3.12"];
 

@@ -55,10 +55,11 @@ pub(crate) fn scaling(objects: &Objects, params: &Params, report: &mut Report) {
             }
         })
     };
-    let apart = |threads: usize, window: Duration| inserts(threads, window, ObjectLayout::Apart);
-    let by_turns =
-        |threads: usize, window: Duration| inserts(threads, window, ObjectLayout::ByTurns);
-    let spreads = scaling_of(2, WINDOW, ROUNDS, &[&xorshift, &reads, &apart, &by_turns]);
+    let contiguous =
+        |threads: usize, window: Duration| inserts(threads, window, ObjectLayout::Contiguous);
+    let interleaved =
+        |threads: usize, window: Duration| inserts(threads, window, ObjectLayout::Interleaved);
+    let spreads = scaling_of(2, WINDOW, ROUNDS, &[&xorshift, &reads, &contiguous, &interleaved]);
     let (machine, reads, inserts) = (spreads[0], spreads[1], spreads[2]);
     report.push(reads.over(machine.median).figure("read_scaling", "ratio"));
     report.push(reads.figure("read_two_threads_over_one", "ratio"));
@@ -71,11 +72,11 @@ pub(crate) fn scaling(objects: &Objects, params: &Params, report: &mut Report) {
 #[derive(Clone, Copy)]
 enum ObjectLayout {
     /// The objects of a thread follow each other.
-    Apart,
+    Contiguous,
     /// The objects of the threads alternate. Each shares its first and last cache line with an
     /// object of another thread, and so does its handle entry. The cost depends on how far apart
     /// the two processors are.
-    ByTurns,
+    Interleaved,
 }
 
 /// Inserts objects for each thread.
@@ -88,8 +89,8 @@ fn fill(
     let mut kept: Vec<Vec<_>> = (0..threads).map(|_| Vec::with_capacity(KEPT)).collect();
     for i in 0..threads * KEPT {
         let of = match layout {
-            ObjectLayout::Apart => i / KEPT,
-            ObjectLayout::ByTurns => i % threads,
+            ObjectLayout::Contiguous => i / KEPT,
+            ObjectLayout::Interleaved => i % threads,
         };
         kept[of].push(Some(insert(pool, object)));
     }

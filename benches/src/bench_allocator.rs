@@ -10,14 +10,14 @@ const MAX_OBJECT_BYTES: usize = 4096;
 
 /// An allocator that keeps objects. Its methods panic where a pool would return an error, because a
 /// bench cannot go on then.
-pub trait Packer {
+pub trait BenchAllocator {
     /// The token of an object.
     type Token;
 
     /// Returns the name in results.
     fn name(&self) -> &str;
 
-    /// Creates an empty packer of the same kind.
+    /// Creates an empty allocator of the same kind.
     #[must_use]
     fn fresh(&self) -> Self;
 
@@ -36,12 +36,12 @@ pub trait Packer {
 
 /// One box per object, as in a program without a pool.
 #[derive(Debug, Clone, Copy)]
-pub struct Boxes;
+pub struct BenchBoxes;
 
 /// Bytes that common allocators add to a box or lose to rounding.
 const BOX_OVERHEAD: usize = 8;
 
-impl Packer for Boxes {
+impl BenchAllocator for BenchBoxes {
     type Token = Box<[u8]>;
 
     fn name(&self) -> &str {
@@ -49,7 +49,7 @@ impl Packer for Boxes {
     }
 
     fn fresh(&self) -> Self {
-        Boxes
+        BenchBoxes
     }
 
     #[inline]
@@ -75,28 +75,28 @@ impl Packer for Boxes {
 
 /// A pool over mapped memory, as in a store.
 #[derive(Debug)]
-pub struct PoolPacker {
+pub struct BenchPool {
     driver: &'static dyn ZPoolDriver,
     pool: Box<dyn ZPool>,
 }
 
 /// Returns the pools compared.
-pub fn pools() -> Vec<PoolPacker> {
+pub fn pools() -> Vec<BenchPool> {
     let drivers: [&'static dyn ZPoolDriver; 2] = [&ZbudDriver, &ZsmallocDriver];
-    drivers.into_iter().map(PoolPacker::new).collect()
+    drivers.into_iter().map(BenchPool::new).collect()
 }
 
-impl PoolPacker {
-    fn new(driver: &'static dyn ZPoolDriver) -> PoolPacker {
+impl BenchPool {
+    fn new(driver: &'static dyn ZPoolDriver) -> BenchPool {
         let config = PoolConfig::new(default_source(), MAX_OBJECT_BYTES);
-        PoolPacker {
+        BenchPool {
             driver,
             pool: driver.create(&config).expect("a pool with defaults can be made"),
         }
     }
 }
 
-impl Packer for PoolPacker {
+impl BenchAllocator for BenchPool {
     type Token = Handle;
 
     fn name(&self) -> &str {
@@ -104,7 +104,7 @@ impl Packer for PoolPacker {
     }
 
     fn fresh(&self) -> Self {
-        PoolPacker::new(self.driver)
+        BenchPool::new(self.driver)
     }
 
     #[inline]
@@ -132,23 +132,23 @@ impl Packer for PoolPacker {
 /// # Panics
 ///
 /// If an object does not come back as it was.
-pub fn verify(packer: &impl Packer, objects: &[Box<[u8]>]) {
-    let tokens: Vec<_> = objects.iter().map(|object| packer.insert(object)).collect();
+pub fn verify(allocator: &impl BenchAllocator, objects: &[Box<[u8]>]) {
+    let tokens: Vec<_> = objects.iter().map(|object| allocator.insert(object)).collect();
     for (token, object) in tokens.iter().zip(objects) {
-        packer.read(token, |bytes| {
-            assert!(bytes == &**object, "{} changed an object", packer.name())
+        allocator.read(token, |bytes| {
+            assert!(bytes == &**object, "{} changed an object", allocator.name())
         });
     }
-    tokens.into_iter().for_each(|token| packer.free(token));
+    tokens.into_iter().for_each(|token| allocator.free(token));
 }
 
-/// Returns bytes held over bytes of `objects`, in a fresh packer that holds nothing else.
-pub fn density<P: Packer>(packer: &P, objects: &[Box<[u8]>]) -> f64 {
-    let packer = packer.fresh();
-    let tokens: Vec<_> = objects.iter().map(|object| packer.insert(object)).collect();
+/// Returns bytes held over bytes of `objects`, in a fresh allocator that holds nothing else.
+pub fn density<P: BenchAllocator>(allocator: &P, objects: &[Box<[u8]>]) -> f64 {
+    let allocator = allocator.fresh();
+    let tokens: Vec<_> = objects.iter().map(|object| allocator.insert(object)).collect();
     let payload: usize = objects.iter().map(|object| object.len()).sum();
-    let held = packer.bytes_held(&tokens);
-    tokens.into_iter().for_each(|token| packer.free(token));
+    let held = allocator.bytes_held(&tokens);
+    tokens.into_iter().for_each(|token| allocator.free(token));
     held as f64 / payload as f64
 }
 
@@ -157,12 +157,12 @@ mod tests {
     use super::*;
     use crate::objects;
 
-    /// Every packer returns its objects unchanged and holds at least their bytes.
+    /// Every allocator returns its objects unchanged and holds at least their bytes.
     #[test]
-    fn packers_return_what_they_keep() {
+    fn allocators_return_what_they_keep() {
         let objects = objects(1, 500);
-        verify(&Boxes, &objects);
-        assert!(density(&Boxes, &objects) > 1.0);
+        verify(&BenchBoxes, &objects);
+        assert!(density(&BenchBoxes, &objects) > 1.0);
         for pool in pools() {
             verify(&pool, &objects);
             assert!(density(&pool, &objects) > 1.0, "{}", pool.name());

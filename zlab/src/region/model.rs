@@ -1,4 +1,4 @@
-//! A round: everything runs at once for a while, with a model of every byte.
+//! The model of a region: what every byte must be, while everything runs at once.
 
 use std::fs::File;
 use std::io::Write;
@@ -52,7 +52,7 @@ impl Tally {
 }
 
 /// The model of a region: a seed per piece, which says what was last written to it. 0 is zeros.
-pub(super) struct Round<'a> {
+pub(super) struct RegionModel<'a> {
     blocks: &'a SeededBlocks,
     seeds: Vec<u64>,
     threads: usize,
@@ -72,14 +72,14 @@ struct Share<'a> {
     rng: Rng,
 }
 
-impl<'a> Round<'a> {
-    pub(super) fn new(blocks: &'a SeededBlocks, len: usize, threads: usize) -> Round<'a> {
+impl<'a> RegionModel<'a> {
+    pub(super) fn new(blocks: &'a SeededBlocks, len: usize, threads: usize) -> RegionModel<'a> {
         let pieces = (len - DIRECT).div_ceil(PIECE);
         let direct = DirectFile::create();
         if direct.is_none() {
             eprintln!("zlab: no direct reads in {}", std::env::temp_dir().display());
         }
-        Round { blocks, seeds: vec![0; pieces], threads, rng: Rng::new(7), direct }
+        RegionModel { blocks, seeds: vec![0; pieces], threads, rng: Rng::new(7), direct }
     }
 
     /// Runs workers, steering, children and direct reads for a while.
@@ -87,7 +87,7 @@ impl<'a> Round<'a> {
         &mut self,
         region: &mut Region,
         limit: usize,
-        length: Duration,
+        duration: Duration,
         tally: &mut Tally,
     ) {
         let control = region.control();
@@ -111,10 +111,10 @@ impl<'a> Round<'a> {
             for share in shares {
                 running.push(scope.spawn(|| share.work(blocks, &done)));
             }
-            thread::sleep(length);
+            thread::sleep(duration);
             done.store(true, Ordering::Relaxed);
             for thread in running {
-                tally.add(thread.join().expect("no part of a round panics"));
+                tally.add(thread.join().expect("no thread of a storm panics"));
             }
         });
     }
