@@ -87,7 +87,7 @@ impl<K: Hash + Eq, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
                             return Ok(copy_value(&value)?);
                         }
                         // It failed, or has just stored its value.
-                        Outcome::Abandoned => {
+                        Outcome::NoValue => {
                             if let Some(value) = self.get(key)? {
                                 return Ok(value);
                             }
