@@ -20,7 +20,7 @@
 //! - A *limit* is in bytes as the operating system counts them (`usize::MAX`: none, as `None` in
 //!   [`set_limit`](Store::set_limit)). A store that reaches it releases memory that no block needs,
 //!   as [`trim`](Store::trim) and [`compact`](Store::compact) do. Only then does it refuse, or
-//!   evict what was not used for the longest time: [`AtLimit`].
+//!   evict the coldest blocks (CLOCK, approximately least recently used): [`AtLimit`].
 //! - A *pool* is an allocator and a compressor, made from a *spec*: `zsmalloc(chain=8)+lz4`. New
 //!   blocks go to the *current* pool.
 //! - A *switch* makes another pool current. The old one is *retired*: its blocks load as before. A

@@ -253,8 +253,8 @@ impl SegmentOrder {
         self.used.front().copied()
     }
 
-    /// Writes the segments to which the fewest bytes refer to `into`, and returns those it has
-    /// written, the emptiest first. Of equal ones the oldest comes first.
+    /// Fills `into` with the segments that have the fewest live bytes, emptiest first, and returns
+    /// the filled part. Ties go to the oldest.
     pub(crate) fn emptiest<'l>(
         &self,
         segments: &TierSegments,

@@ -16,7 +16,7 @@
 //! | [`at_limit`] | a full store | for |
 //! |---|---|---|
 //! | [`Refuse`] | returns [`Error::Full`] | data that exists nowhere else |
-//! | [`Evict`] | removes what was not used for the longest time | caches |
+//! | [`Evict`] | evicts the coldest blocks (CLOCK, approximately least recently used) | caches |
 //!
 //! [`at_limit`]: crate::StoreBuilder::at_limit
 //! [`Refuse`]: crate::AtLimit::Refuse
@@ -105,9 +105,9 @@
 //!
 //! # When a store accepts blocks again
 //!
-//! A store that refuses accepts blocks again once it holds less than
-//! [`accept_percent`](crate::StoreBuilder::accept_percent) of its limit. Without that distance it
-//! would accept and refuse by turns, and search for memory each time.
+//! A store that refuses accepts blocks again once it holds at most
+//! [`accept_percent`](crate::StoreBuilder::accept_percent) of its limit. Without this gap it would
+//! alternate between accepting and refusing, and search for memory each time.
 //!
 //! # A tier below memory
 //!

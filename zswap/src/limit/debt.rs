@@ -21,7 +21,7 @@ impl EvictionDebt {
         self.charge(-(bytes as isize))
     }
 
-    /// Forgives the debt, and the credit.
+    /// Resets debt and credit to 0.
     pub(crate) fn reset(&self) {
         // Relaxed: as in `charge`.
         self.0.store(0, Ordering::Relaxed);

@@ -66,8 +66,8 @@ impl ColdChoice<'_> {
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Fills the segment with cold blocks. Blocks with a clean copy leave memory at once.
     ///
-    /// Stops a turn of the hand after the first block was chosen, because the hand would then choose
-    /// the same ones again.
+    /// Stops a turn of the hand after the first block was chosen, because the hand would then
+    /// choose the same ones again.
     pub(super) fn stage_cold(&self, batch: &mut WritebackBatch<'_, '_>) {
         let shards = self.index().shards();
         // Shards that the hand has passed: since it has found something, and since it has chosen
