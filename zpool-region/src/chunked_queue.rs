@@ -378,7 +378,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// Whatever leaves from where, both queues keep their order and fingerprints, and their
+        /// After any removals, both queues keep their order and fingerprints, and their
         /// chunks stay half full.
         #[test]
         fn queues_match_deques(

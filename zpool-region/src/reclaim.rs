@@ -165,7 +165,7 @@ impl Engine {
             let Some(unit) = residents.coldest() else { break };
             looks += 1;
             if looks > 4 * BATCH {
-                // Nearly all is held: the next batch goes on where this one ends.
+                // Nearly all is held: the next batch continues where this one ends.
                 break;
             }
             if residents.is_held(unit) {

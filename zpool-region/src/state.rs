@@ -116,8 +116,8 @@ impl UnitStates {
         before & WAITED != 0
     }
 
-    /// Asks the owner of a unit to wake waiting threads. Returns false if the unit has no owner any
-    /// more, so that the caller can go on itself.
+    /// Asks the owner of a unit to wake waiting threads. Returns false if the unit no longer has
+    /// an owner; the caller then retries.
     pub(crate) fn ask_for_wake(&self, unit: usize) -> bool {
         let state = &self.0[unit];
         let mut seen = state.load(Ordering::Relaxed);

@@ -17,7 +17,7 @@
 //! - A [`Cache`] maps keys to values of bytes, which it holds compressed. It is cheap to clone and
 //!   used by any number of threads at once, without a lock of the caller's. At its *limit*, in
 //!   bytes as the operating system counts them, it evicts what its eviction clock found cold.
-//! - A *value* is any number of bytes up to 64 MiB unless [told
+//! - A *value* is any number of bytes up to 64 MiB unless [chosen
 //!   otherwise](CacheBuilder::max_value_len). Values longer than a block are split, and a
 //!   [range](Cache::get_range) of one is read without decompressing the rest.
 //! - A *flight* is one computation of a missing value. Threads that miss the same key meanwhile

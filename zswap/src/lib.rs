@@ -97,7 +97,7 @@
 //! # Features
 //!
 //! - `zsmalloc`, `lz4` (default): these are known by name, and are what a store is made of unless
-//!   told otherwise. Pure Rust, no C.
+//!   you choose others. Pure Rust, no C.
 //! - `zbud`, `pagelz`: known by name, pure Rust. `zstd`: known by name; compiles C.
 //! - Everything else is registered by hand: see [`StoreBuilder::allocator`] and
 //!   [`StoreBuilder::compressor`].

@@ -25,7 +25,7 @@ impl<K: Hash + Eq, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
     /// meanwhile are not stored; others that are inserted may stay.
     pub fn clear(&self) {
         self.shared.flights.invalidate_all();
-        // Pins have to be given back, and the listener wants each key.
+        // Bytes of pins have to be released, and the listener receives each key.
         self.store().clear_with(|stored, len| {
             self.shared.callbacks.note_removed(&stored, len, RemovalCause::Cleared);
         });

@@ -99,7 +99,7 @@ impl TierSegments {
     pub(crate) fn written(&self, id: u32) -> (usize, usize) {
         let slot = self.slot(self.slot_of(id));
         // Relaxed: written before any place of the segment was given out under a lock. If the slot
-        // was reused meanwhile, the id tells.
+        // was reused meanwhile, the id differs.
         let read = |word: &AtomicU32| word.load(Ordering::Relaxed) as usize;
         (read(&slot.written), read(&slot.records))
     }

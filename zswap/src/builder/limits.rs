@@ -181,7 +181,7 @@ impl<K: Clone, S> StoreBuilder<K, S> {
     /// - What is [kept](EvictionDecision::Keep) counts as used, and [in the
     ///   statistics](crate::StoreStats::evictions_kept). If the listener panics, the entry is kept.
     ///   So is one that cannot be shown, because its object or memory for a list of blocks is
-    ///   missing; a load tells the reason.
+    ///   missing; a load returns the reason.
     /// - A store that needs room asks until enough may go. If the listener keeps all entries, each
     ///   of which is shown once or twice, then the store fails with
     ///   [`Error::Full`](crate::Error::Full), which says so. `store` removes the older value under

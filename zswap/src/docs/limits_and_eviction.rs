@@ -56,7 +56,7 @@
 //!
 //! # A place of your own for what is evicted
 //!
-//! [`on_evict`](crate::StoreBuilder::on_evict) tells a key after the value is gone.
+//! [`on_evict`](crate::StoreBuilder::on_evict) receives the key after the value is freed.
 //! [`on_evict_with`](crate::StoreBuilder::on_evict_with) shows the value before it is freed. The
 //! listener saves it and lets it go, or keeps it, for example because it could not be saved:
 //!
@@ -130,7 +130,7 @@
 //! [`Refuse`]: crate::tier::TierPolicy::Refuse
 //!
 //! - A block in the tier costs its entry in the index. It counts in `len`, and all operations work
-//!   on it. [`tier_of`](crate::Store::tier_of) tells where a block is.
+//!   on it. [`tier_of`](crate::Store::tier_of) returns where a block is.
 //! - A load reads the record and checks it. If the medium has lost or damaged it, that is a miss:
 //!   the entry is removed, and the eviction listener is called. If the medium fails, it is
 //!   [`Error::TierFailed`](crate::Error::TierFailed), and the block stays.

@@ -62,7 +62,7 @@ pub struct TierStats {
     /// How long reads took, if the builder was
     /// [asked](crate::StoreBuilder::latency_histograms) for that.
     pub read_latency: Option<LatencySummary>,
-    /// How long writes of a segment took, likewise.
+    /// How long writes of a segment took, on the same condition.
     pub write_latency: Option<LatencySummary>,
 }
 

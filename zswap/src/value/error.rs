@@ -157,3 +157,17 @@ impl fmt::Display for Error {
 
 /// The text contains its cause, so there is no source (`docs/decisions/0039`).
 impl StdError for Error {}
+
+#[cfg(all(test, not(zpool_loom)))]
+mod tests {
+    use super::*;
+
+    /// The error of a full store advises it to evict only if it refuses.
+    #[test]
+    fn full_error_advises_by_policy() {
+        let text =
+            |threshold| Error::Full { held: 105, limit: 100, threshold, kept: 0 }.to_string();
+        assert!(text(91).contains("below 91") && text(91).contains("AtLimit::Evict"));
+        assert!(text(100).contains("set_limit") && !text(100).contains("AtLimit::Evict"));
+    }
+}
