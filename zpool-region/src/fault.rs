@@ -131,7 +131,8 @@ impl Engine {
             let into = buffer.unit_mut(filled.len);
             match self.store.load(&(unit as u64), into) {
                 Ok(Some(len)) if len == self.unit => {
-                    // Keeping the block pays if the unit is likely to be evicted before it is written.
+                    // Keeping the block pays if the unit is likely to be evicted before it is
+                    // written.
                     let keep = self.clean_copies && fifo == Fifo::Small && (ahead || !write);
                     let fingerprint = keep.then(|| self.fingerprint_key.of(into));
                     filled.plans[filled.len] = (fifo, fingerprint);

@@ -11,8 +11,8 @@ impl EvictionDebt {
     /// Charges the bytes by which the store has grown, which are negative if it has shrunk.
     /// Returns the debt.
     pub(crate) fn charge(&self, bytes: isize) -> isize {
-        // Relaxed: an account. If two threads evict for the same debt, they evict too much once, which is
-        // credited.
+        // Relaxed: an account. If two threads evict for the same debt, they evict too much once,
+        // which is credited.
         self.0.fetch_add(bytes, Ordering::Relaxed).wrapping_add(bytes)
     }
 

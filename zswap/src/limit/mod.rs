@@ -69,10 +69,10 @@ pub(crate) struct Limit {
     as_of_switches: AtomicU64,
     /// Held while those three are written.
     refresh: Mutex<()>,
-    /// A store with a tier: from so many bytes on its job writes. [`NONE`] without.
+    /// Held bytes from which on the job of a tier writes. [`NONE`] without a tier.
     relief_from: AtomicUsize,
     has_tier: bool,
-    /// A store was admitted that holds as much.
+    /// A store that holds at least that much was admitted.
     relief_wanted: AtomicBool,
 }
 

@@ -75,7 +75,7 @@ fn classify(error: io::Error) -> BackingError {
 mod tests {
     use super::*;
 
-    /// A file that takes and returns at most so many bytes per call, and is interrupted each
+    /// A file that takes and returns at most this many bytes per call, and is interrupted each
     /// second call.
     struct Slow {
         bytes: Vec<u8>,

@@ -48,8 +48,8 @@ pub(crate) struct DrainState {
 }
 
 impl DrainState {
-    /// Notes that a drain begins in a store that holds `held` bytes and has made so many switches.
-    /// A drain that continues in the same direction keeps what the first one noted.
+    /// Notes that a drain begins in a store that holds `held` bytes and has made `switches`
+    /// switches. A drain that continues in the same direction keeps what the first one noted.
     pub(crate) fn begin(&self, switches: u64, held: usize) {
         let mut progress = self.progress.lock();
         if progress.switches != Some(switches) {
