@@ -16,7 +16,7 @@ use crate::signal::SignalRegistration;
 use crate::uffd::Userfault;
 
 /// Units that a region can number: the tables of its queues have twice as many places, in 32 bits.
-const MAX_UNITS: usize = 1 << 30;
+pub(crate) const MAX_UNITS: usize = 1 << 30;
 
 /// Lowest limit in bytes above what the empty store holds.
 const LEAST_ABOVE_STORE: usize = 1 << 20;
@@ -63,8 +63,10 @@ impl RegionBuilder {
     }
 
     /// Sets the limit in bytes of resident pages and of what the store holds, together (default:
-    /// 1/2 of the length). Tables of the region, some 5 bytes per unit and 28 per resident unit,
-    /// are not in it.
+    /// 1/2 of the length, plus 1 MiB and what the empty store holds).
+    ///
+    /// The tables of the region are not in it: 5 bytes per unit, and 4 per resident unit, plus 16
+    /// where a unit of its chunk has a fingerprint.
     pub fn limit_bytes(self, bytes: usize) -> Self {
         RegionBuilder { limit: Some(bytes), ..self }
     }

@@ -24,11 +24,11 @@ const NONE: u32 = u32::MAX;
 
 /// The place of a queued unit: its chunk and slot.
 #[derive(Debug, Clone, Copy)]
-struct Place(u32);
+struct SlotPlace(u32);
 
-impl Place {
-    fn new(chunk: u32, slot: usize) -> Place {
-        Place(chunk * SLOTS as u32 + slot as u32)
+impl SlotPlace {
+    fn new(chunk: u32, slot: usize) -> SlotPlace {
+        SlotPlace(chunk * SLOTS as u32 + slot as u32)
     }
 
     fn chunk(self) -> u32 {
@@ -45,8 +45,8 @@ impl Place {
 struct Chunk {
     next: u32,
     previous: u32,
-    /// The block of its fingerprints.
-    copies: u32,
+    /// The number of the block of its fingerprints, or `NONE`.
+    fingerprint_block: u32,
     start: u8,
     end: u8,
     live: u8,
@@ -73,9 +73,9 @@ pub(crate) struct ChunkedQueues<const N: usize> {
     /// The units of all chunks.
     units: Vec<u32>,
     /// Blocks of a fingerprint per slot of a chunk.
-    copies: Vec<[u128; SLOTS]>,
+    fingerprint_blocks: Vec<[u128; SLOTS]>,
     free_chunks: Vec<u32>,
-    free_copies: Vec<u32>,
+    free_fingerprint_blocks: Vec<u32>,
     queues: [Ends; N],
 }
 
@@ -91,9 +91,9 @@ impl<const N: usize> ChunkedQueues<N> {
         Some(ChunkedQueues {
             chunks: reserved(chunks)?,
             units: reserved(chunks * SLOTS)?,
-            copies: reserved(chunks)?,
+            fingerprint_blocks: reserved(chunks)?,
             free_chunks: reserved(chunks)?,
-            free_copies: reserved(chunks)?,
+            free_fingerprint_blocks: reserved(chunks)?,
             queues: [Ends { first: NONE, last: NONE, len: 0 }; N],
         })
     }
@@ -107,7 +107,7 @@ impl<const N: usize> ChunkedQueues<N> {
     pub(crate) fn bytes(&self) -> usize {
         let per_chunk = size_of::<Chunk>() + SLOTS * size_of::<u32>() + size_of::<u32>();
         let per_block = SLOTS * size_of::<u128>() + size_of::<u32>();
-        self.chunks.len() * per_chunk + self.copies.len() * per_block
+        self.chunks.len() * per_chunk + self.fingerprint_blocks.len() * per_block
     }
 
     /// Returns the unit that has been in a queue the longest.
@@ -117,7 +117,7 @@ impl<const N: usize> ChunkedQueues<N> {
             return None;
         }
         let chunk = &self.chunks[number as usize];
-        let place = Place::new(number, usize::from(chunk.start));
+        let place = SlotPlace::new(number, usize::from(chunk.start));
         Some(self.unit_at(place) as usize)
     }
 
@@ -127,21 +127,21 @@ impl<const N: usize> ChunkedQueues<N> {
         &mut self,
         queue: usize,
         unit: usize,
-        copy: Option<Fingerprint>,
+        fingerprint: Option<Fingerprint>,
         places: &mut [u32],
     ) {
         let last = self.chunk_with_room(queue, places);
-        self.append(last, unit as u32, copy, places);
+        self.append(last, unit as u32, fingerprint, places);
         self.queues[queue].len += 1;
     }
 
     /// Takes a unit out of its queue, and returns its fingerprint. Writes the places of units that
     /// move into `places`.
     pub(crate) fn remove(&mut self, unit: usize, places: &mut [u32]) -> Option<Fingerprint> {
-        let place = Place(places[unit]);
+        let place = SlotPlace(places[unit]);
         debug_assert_eq!(self.unit_at(place) as usize, unit, "a place belongs to its unit");
         let number = place.chunk();
-        let copy = self.copy_at(place);
+        let fingerprint = self.fingerprint_at(place);
         *self.unit_at_mut(place) = NONE;
         let chunk = &mut self.chunks[number as usize];
         chunk.live -= 1;
@@ -149,14 +149,14 @@ impl<const N: usize> ChunkedQueues<N> {
         self.queues[queue].len -= 1;
         if self.chunks[number as usize].live == 0 {
             self.unlink(number);
-            return copy;
+            return fingerprint;
         }
         self.skip_empty(number);
         let Chunk { next, previous, .. } = self.chunks[number as usize];
         if !self.join(number, next, places) {
             self.join(previous, number, places);
         }
-        copy
+        fingerprint
     }
 
     /// Returns the last chunk of a queue, with a slot behind its units.
@@ -208,23 +208,29 @@ impl<const N: usize> ChunkedQueues<N> {
 
     fn append_slots(&mut self, from: u32, start: u8, end: u8, to: u32, places: &mut [u32]) {
         for slot in start..end {
-            let place = Place::new(from, usize::from(slot));
+            let place = SlotPlace::new(from, usize::from(slot));
             let unit = self.unit_at(place);
             if unit != NONE {
-                let copy = self.copy_at(place);
-                self.append(to, unit, copy, places);
+                let fingerprint = self.fingerprint_at(place);
+                self.append(to, unit, fingerprint, places);
             }
         }
     }
 
     /// Puts a unit into the slot behind those of a chunk.
-    fn append(&mut self, number: u32, unit: u32, copy: Option<Fingerprint>, places: &mut [u32]) {
+    fn append(
+        &mut self,
+        number: u32,
+        unit: u32,
+        fingerprint: Option<Fingerprint>,
+        places: &mut [u32],
+    ) {
         let chunk = &mut self.chunks[number as usize];
-        let place = Place::new(number, usize::from(chunk.end));
+        let place = SlotPlace::new(number, usize::from(chunk.end));
         chunk.end += 1;
         chunk.live += 1;
         *self.unit_at_mut(place) = unit;
-        self.set_copy(place, copy);
+        self.set_fingerprint(place, fingerprint);
         places[unit as usize] = place.0;
     }
 
@@ -237,36 +243,44 @@ impl<const N: usize> ChunkedQueues<N> {
         }
     }
 
-    fn copy_at(&self, place: Place) -> Option<Fingerprint> {
-        let block = self.chunks[place.chunk() as usize].copies;
+    fn fingerprint_at(&self, place: SlotPlace) -> Option<Fingerprint> {
+        let block = self.chunks[place.chunk() as usize].fingerprint_block;
         if block == NONE {
             return None;
         }
-        Fingerprint::from_bits(self.copies[block as usize][place.slot()])
+        Fingerprint::from_bits(self.fingerprint_blocks[block as usize][place.slot()])
     }
 
-    fn set_copy(&mut self, place: Place, copy: Option<Fingerprint>) {
-        let mut block = self.chunks[place.chunk() as usize].copies;
+    fn set_fingerprint(&mut self, place: SlotPlace, fingerprint: Option<Fingerprint>) {
+        let mut block = self.chunks[place.chunk() as usize].fingerprint_block;
         if block == NONE {
-            if copy.is_none() {
+            if fingerprint.is_none() {
                 return;
             }
-            block = self.free_copies.pop().unwrap_or(self.copies.len() as u32);
-            if block as usize == self.copies.len() {
-                self.copies.push([0; SLOTS]);
+            block =
+                self.free_fingerprint_blocks.pop().unwrap_or(self.fingerprint_blocks.len() as u32);
+            if block as usize == self.fingerprint_blocks.len() {
+                self.fingerprint_blocks.push([0; SLOTS]);
             }
-            self.copies[block as usize] = [0; SLOTS];
-            self.chunks[place.chunk() as usize].copies = block;
+            self.fingerprint_blocks[block as usize] = [0; SLOTS];
+            self.chunks[place.chunk() as usize].fingerprint_block = block;
         }
-        self.copies[block as usize][place.slot()] = Fingerprint::bits(copy);
+        self.fingerprint_blocks[block as usize][place.slot()] = Fingerprint::bits(fingerprint);
     }
 
     /// Puts an empty chunk at the end of a queue.
     fn link_new(&mut self, queue: usize) -> u32 {
         let last = self.queues[queue].last;
-        let (next, copies, live) = (NONE, NONE, 0);
-        let chunk =
-            Chunk { next, previous: last, copies, start: 0, end: 0, live, queue: queue as u8 };
+        let (next, fingerprint_block, live) = (NONE, NONE, 0);
+        let chunk = Chunk {
+            next,
+            previous: last,
+            fingerprint_block,
+            start: 0,
+            end: 0,
+            live,
+            queue: queue as u8,
+        };
         let number = self.free_chunks.pop().unwrap_or(self.chunks.len() as u32);
         match self.chunks.get_mut(number as usize) {
             Some(reused) => *reused = chunk,
@@ -285,7 +299,8 @@ impl<const N: usize> ChunkedQueues<N> {
 
     /// Takes an empty chunk out of its queue.
     fn unlink(&mut self, number: u32) {
-        let Chunk { next, previous, copies, live, queue, .. } = self.chunks[number as usize];
+        let Chunk { next, previous, fingerprint_block, live, queue, .. } =
+            self.chunks[number as usize];
         debug_assert_eq!(live, 0, "a chunk with units stays");
         let ends = &mut self.queues[usize::from(queue)];
         match previous {
@@ -297,16 +312,16 @@ impl<const N: usize> ChunkedQueues<N> {
             next => self.chunks[next as usize].previous = previous,
         }
         self.free_chunks.push(number);
-        if copies != NONE {
-            self.free_copies.push(copies);
+        if fingerprint_block != NONE {
+            self.free_fingerprint_blocks.push(fingerprint_block);
         }
     }
 
-    fn unit_at(&self, place: Place) -> u32 {
+    fn unit_at(&self, place: SlotPlace) -> u32 {
         self.units[place.0 as usize]
     }
 
-    fn unit_at_mut(&mut self, place: Place) -> &mut u32 {
+    fn unit_at_mut(&mut self, place: SlotPlace) -> &mut u32 {
         &mut self.units[place.0 as usize]
     }
 }
@@ -337,16 +352,16 @@ mod tests {
         }
 
         /// Removes a unit that is queued, and pushes one that is not.
-        fn toggle(&mut self, unit: usize, queue: usize, copy: Option<Fingerprint>) {
+        fn toggle(&mut self, unit: usize, queue: usize, fingerprint: Option<Fingerprint>) {
             for of in &mut self.model {
                 if let Some(at) = of.iter().position(|&(queued, _)| queued == unit) {
-                    let copy = of.remove(at).unwrap().1;
-                    assert_eq!(self.queues.remove(unit, &mut self.places), copy);
+                    let fingerprint = of.remove(at).unwrap().1;
+                    assert_eq!(self.queues.remove(unit, &mut self.places), fingerprint);
                     return;
                 }
             }
-            self.queues.push(queue, unit, copy, &mut self.places);
-            self.model[queue].push_back((unit, copy));
+            self.queues.push(queue, unit, fingerprint, &mut self.places);
+            self.model[queue].push_back((unit, fingerprint));
         }
 
         fn check(&self) {
@@ -363,15 +378,15 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// Whatever leaves from where, both queues keep their order and fingerprints, and their
+        /// After any removals, both queues keep their order and fingerprints, and their
         /// chunks stay half full.
         #[test]
         fn queues_match_deques(
             steps in vec((0..UNITS, 0_usize..2, 0_u128..3), 0..3000),
         ) {
             let mut checked = Checked::new();
-            for (unit, queue, copy) in steps {
-                checked.toggle(unit, queue, Fingerprint::from_bits(copy));
+            for (unit, queue, fingerprint) in steps {
+                checked.toggle(unit, queue, Fingerprint::from_bits(fingerprint));
                 checked.check();
             }
             // In order to the last one.

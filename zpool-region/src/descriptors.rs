@@ -4,9 +4,9 @@ use std::os::fd::RawFd;
 
 /// Makes a table of descriptors for the calling thread alone, with these two in it and no other.
 ///
-/// What the program closes stays open in this table, and what it leaves open does not: another
-/// process may wait for the end of a pipe. If the system refuses, the thread keeps the program's
-/// table.
+/// Our two descriptors stay open even if the program closes them. All others are closed here,
+/// because a leftover copy of a pipe's write end would keep its reader from seeing end-of-file. If
+/// the system refuses, the thread keeps the program's table.
 pub(crate) fn keep_only(kept: [RawFd; 2]) {
     // SAFETY: from here on the thread has a copy of the table. Owners of descriptors on other
     // threads do not notice, and this thread uses only the two.

@@ -45,10 +45,10 @@ impl Engine {
     /// Makes the caller the owner of a unit in any state but a transient one.
     fn claim_to_discard(&self, unit: usize) -> bool {
         match self.states.get(unit) {
-            UnitState::Here => {
+            UnitState::Resident => {
                 // Units enter and leave the queues under this lock.
                 let mut residents = self.residents.lock();
-                if !self.states.claim(unit, UnitState::Here, UnitState::Evicting) {
+                if !self.states.claim(unit, UnitState::Resident, UnitState::Evicting) {
                     return false;
                 }
                 residents.remove(unit);

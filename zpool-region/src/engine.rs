@@ -56,7 +56,7 @@ pub(crate) struct Engine {
     /// there. A leaf lock: nothing is taken under it, and no plug-in runs.
     pub(crate) residents: Mutex<Residents>,
     pub(crate) readahead: Readahead,
-    pub(crate) fingerprints: FingerprintKey,
+    pub(crate) fingerprint_key: FingerprintKey,
     /// Whether the block of a unit stays in the store while the unit is resident.
     pub(crate) clean_copies: bool,
     pub(crate) counters: RegionCounters,
@@ -122,7 +122,7 @@ impl Engine {
             states: UnitStates::new(units, first),
             residents: Mutex::new(residents),
             readahead: Readahead::new(parts.readahead.min(MAX_WINDOW)),
-            fingerprints: FingerprintKey::random(unit).map_err(system)?,
+            fingerprint_key: FingerprintKey::random(unit).map_err(system)?,
             clean_copies: parts.clean_copies,
             counters: RegionCounters::default(),
             planted: parts.planted,

@@ -3,11 +3,13 @@
 use std::error::Error;
 use std::{fmt, io};
 
+use crate::builder::MAX_UNITS;
+
 /// Error of building a region, or of holding a part of one.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RegionError {
-    /// A length of 0, or of more units than a region can number (2^31), or than can be addressed.
+    /// A length of 0, or of more units than a region can number (2^30), or than can be addressed.
     Length(usize),
     /// The limit is below the least that the region needs.
     LimitTooLow {
@@ -49,7 +51,7 @@ impl fmt::Display for RegionError {
         match self {
             RegionError::Length(len) => write!(
                 f,
-                "a region cannot have {len} bytes: choose a length from 1 byte to 2^31 pages"
+                "a region cannot have {len} bytes: choose a length from 1 byte to {MAX_UNITS} pages"
             ),
             RegionError::LimitTooLow { limit, least } => {
                 write!(f, "a limit of {limit} bytes is too low for a region: set at least {least}")

@@ -47,7 +47,7 @@ impl Engine {
     fn serve_with(&self, unit: usize, write: bool, window: impl Fn() -> usize) -> Served {
         loop {
             match self.states.get(unit) {
-                UnitState::Here => return Served::Present,
+                UnitState::Resident => return Served::Present,
                 UnitState::Poisoned => return Served::Poisoned,
                 UnitState::Closed => return Served::Closed,
                 from @ (UnitState::Empty | UnitState::Stored) => {
@@ -131,10 +131,11 @@ impl Engine {
             let into = buffer.unit_mut(filled.len);
             match self.store.load(&(unit as u64), into) {
                 Ok(Some(len)) if len == self.unit => {
-                    // A copy pays where the unit is likely to go again before it is written.
+                    // Keeping the block pays if the unit is likely to be evicted before it is
+                    // written.
                     let keep = self.clean_copies && fifo == Fifo::Small && (ahead || !write);
-                    let copy = keep.then(|| self.fingerprints.of(into));
-                    filled.plans[filled.len] = (fifo, copy);
+                    let fingerprint = keep.then(|| self.fingerprint_key.of(into));
+                    filled.plans[filled.len] = (fifo, fingerprint);
                     filled.len += 1;
                 }
                 // Its own fault will find out.
@@ -156,8 +157,8 @@ impl Engine {
     }
 
     /// Fills the pages of a window with `fill`, which receives the bytes that are done and those
-    /// that it should do next, and makes its units evictable. If the kernel has no memory, all that
-    /// is left goes back to `from`.
+    /// that it should do next, and makes its units evictable. If the kernel has no memory, the
+    /// remaining units go back to `from`; if none was filled, the first unit is poisoned.
     fn publish(
         &self,
         window: &Window,
@@ -205,13 +206,14 @@ impl Engine {
     /// Puts units whose pages are there into their queues.
     fn make_evictable(&self, window: &Window, filled: usize, from: UnitState) {
         let plans = || (window.first..).zip(window.plans).take(filled);
-        let stale = |copy: Option<Fingerprint>| from == UnitState::Stored && copy.is_none();
+        let stale =
+            |fingerprint: Option<Fingerprint>| from == UnitState::Stored && fingerprint.is_none();
         let early = self.planted != PlantedBug::LateInvalidate;
         // A block that will not be compared must be gone before the unit can be evicted: what an
         // eviction stores would be removed by a later invalidation.
         let invalidate = || {
-            for (unit, (_, copy)) in plans() {
-                if stale(copy) {
+            for (unit, (_, fingerprint)) in plans() {
+                if stale(fingerprint) {
                     self.store.invalidate(&(unit as u64));
                 }
             }
@@ -222,9 +224,9 @@ impl Engine {
         self.resident.fetch_add(filled, zpool_core::internal::sync::atomic::Ordering::Relaxed);
         {
             let mut residents = self.residents.lock();
-            for (unit, (fifo, copy)) in plans() {
-                residents.push(unit, fifo, copy);
-                self.settle(unit, UnitState::Here);
+            for (unit, (fifo, fingerprint)) in plans() {
+                residents.push(unit, fifo, fingerprint);
+                self.settle(unit, UnitState::Resident);
             }
         }
         if !early {

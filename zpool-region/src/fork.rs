@@ -42,7 +42,7 @@ impl RegionReserve {
         self.inherited.store(self.set_inherited(true).is_ok(), Ordering::Relaxed);
     }
 
-    /// Goes on after a fork, or after a fork that failed, in the process that was there before.
+    /// Resumes the parent after a fork, successful or not.
     ///
     /// # Safety
     ///
@@ -51,7 +51,7 @@ impl RegionReserve {
         self.resume();
     }
 
-    /// Goes on after a fork in the child, which then has a region of its own, with the same limit.
+    /// Resumes the child after a fork. It then has a region of its own, with the same limit.
     ///
     /// # Safety
     ///
@@ -86,7 +86,8 @@ impl RegionReserve {
     }
 
     fn resume(&self) {
-        // Refused: a child that does not resume then has memory that it must not use.
+        // If this fails, later children still inherit the memory. They must not use it without
+        // `resume_in_child`.
         let _ = self.set_inherited(false);
         self.engine.forked.store(true, Ordering::Relaxed);
         if let Err(error) = self.start_handlers() {

@@ -70,7 +70,7 @@ impl<'a> HeldMut<'a> {
     pub(crate) fn new(region: &'a mut Region, range: Range<usize>) -> Result<Self, RegionError> {
         let units = region.engine.units_of(&range, region.len);
         let held = HeldUnits::new(&region.engine, units.clone(), true)?;
-        // The hold goes on in the result, whose drop ends it.
+        // The hold passes to the result, whose drop ends it.
         std::mem::forget(held);
         Ok(HeldMut { region, range, units })
     }

@@ -9,8 +9,8 @@ use rustix::mm::{
 
 /// A mapping of whole pages, unmapped when it is dropped.
 ///
-/// It is readable and writable, made of ordinary pages, and missing in core dumps and in forked
-/// children.
+/// Never uses huge pages. Excluded from core dumps, and from forked children unless
+/// [`set_inherited`](Self::set_inherited) says otherwise.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     /// The start of `len` bytes that only this value unmaps.

@@ -1,9 +1,9 @@
 //! Puts cold pages away.
 //!
 //! ```text
-//!   residents ──► victims: Here ─► Evicting
+//!   residents ──► victims: Resident ─► Evicting
 //!                   └► UFFDIO_MOVE, a call per run of neighbours ──► staging area
-//!                        │ pinned: back to Here                        │
+//!                        │ pinned: back to Resident                    │
 //!                        │                          unchanged: nothing ┤
 //!                        │                              zeros: nothing ┤
 //!                        │                             otherwise: store┘
@@ -144,7 +144,7 @@ impl Engine {
                     if state.is_transient() {
                         break;
                     }
-                    if state == UnitState::Here && !residents.is_held(at) {
+                    if state == UnitState::Resident && !residents.is_held(at) {
                         self.claim_resident(at);
                         reclaimer.batch.push(residents.remove(at));
                     }
@@ -165,7 +165,7 @@ impl Engine {
             let Some(unit) = residents.coldest() else { break };
             looks += 1;
             if looks > 4 * BATCH {
-                // Nearly all is held: the next batch goes on where this one ends.
+                // Nearly all is held: the next batch continues where this one ends.
                 break;
             }
             if residents.is_held(unit) {
@@ -179,8 +179,8 @@ impl Engine {
 
     /// Makes the caller, who has the lock of the residents, the owner of a unit in a queue.
     fn claim_resident(&self, unit: usize) {
-        let claimed = self.states.claim(unit, UnitState::Here, UnitState::Evicting);
-        // Units are `Here` exactly while they are in a queue, and both change under the lock.
+        let claimed = self.states.claim(unit, UnitState::Resident, UnitState::Evicting);
+        // Units are `Resident` exactly while they are in a queue, and both change under the lock.
         debug_assert!(claimed, "unit {unit} is in a queue and not resident");
     }
 
@@ -276,17 +276,19 @@ impl Engine {
     /// Makes a unit resident again whose page never left.
     fn put_back(&self, evictee: Evictee) {
         let mut residents = self.residents.lock();
-        residents.push(evictee.unit, Fifo::Main, evictee.copy);
-        self.settle(evictee.unit, UnitState::Here);
+        residents.push(evictee.unit, Fifo::Main, evictee.fingerprint);
+        self.settle(evictee.unit, UnitState::Resident);
     }
 
     fn put_unit_away(&self, evictee: Evictee, bytes: &[u8]) -> PutAway {
         let key = evictee.unit as u64;
-        if evictee.copy.is_some() && evictee.copy == Some(self.fingerprints.of(bytes)) {
+        if evictee.fingerprint.is_some()
+            && evictee.fingerprint == Some(self.fingerprint_key.of(bytes))
+        {
             return PutAway::Clean;
         }
         if is_zero(bytes) {
-            if evictee.copy.is_some() {
+            if evictee.fingerprint.is_some() {
                 self.store.invalidate(&key);
             }
             return PutAway::Zero;
@@ -325,7 +327,7 @@ impl Engine {
             // and does not touch the page again; (3) the unit's page is missing, so there is none.
             let (bytes, _) = unsafe { self.uffd.move_pages(self.page(unit), from, self.unit) };
             if bytes > 0 {
-                self.put_back(Evictee { unit, copy: None });
+                self.put_back(Evictee { unit, fingerprint: None });
                 self.wake(unit);
                 return;
             }

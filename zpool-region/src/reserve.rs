@@ -34,8 +34,8 @@ pub(crate) const LEAST_NUMBER: RawFd = 700;
 ///
 /// # Concurrency
 ///
-/// Any thread may access open parts at any time, also while they are evicted. Calls about the same
-/// part must not overlap, so that the caller has a lock or owns the part.
+/// Any thread may access open parts at any time, also while they are evicted. Calls on the same
+/// part must not overlap: the caller holds a lock, or owns the part.
 ///
 /// # Fork
 ///

@@ -35,8 +35,8 @@ pub(crate) enum Fifo {
 pub(crate) struct Evictee {
     /// The unit.
     pub(crate) unit: usize,
-    /// Fingerprint of the block that the store has of it, if it has one.
-    pub(crate) copy: Option<Fingerprint>,
+    /// Fingerprint of its block in the store, if that was kept.
+    pub(crate) fingerprint: Option<Fingerprint>,
 }
 
 /// The queues, and the ranges that are held.
@@ -86,13 +86,13 @@ impl Residents {
     }
 
     /// Puts a unit at the end of a queue.
-    pub(crate) fn push(&mut self, unit: usize, fifo: Fifo, copy: Option<Fingerprint>) {
-        self.queues.push(fifo as usize, unit, copy, &mut self.words);
+    pub(crate) fn push(&mut self, unit: usize, fifo: Fifo, fingerprint: Option<Fingerprint>) {
+        self.queues.push(fifo as usize, unit, fingerprint, &mut self.words);
     }
 
     /// Takes a resident unit out of its queue.
     pub(crate) fn remove(&mut self, unit: usize) -> Evictee {
-        Evictee { unit, copy: self.queues.remove(unit, &mut self.words) }
+        Evictee { unit, fingerprint: self.queues.remove(unit, &mut self.words) }
     }
 
     /// Returns the unit that should go next. The small queue is used while it has more than 1/10 of
@@ -105,8 +105,8 @@ impl Residents {
 
     /// Moves a resident unit to the end of the main queue, because it cannot go now.
     pub(crate) fn defer(&mut self, unit: usize) {
-        let Evictee { copy, .. } = self.remove(unit);
-        self.push(unit, Fifo::Main, copy);
+        let Evictee { fingerprint, .. } = self.remove(unit);
+        self.push(unit, Fifo::Main, fingerprint);
     }
 
     /// Notes that a unit, which is in no queue, was put away.
@@ -173,10 +173,10 @@ mod tests {
         defers: bool,
         is_small: bool,
     ) {
-        let copy = Fingerprint::from_bits(unit as u128);
+        let fingerprint = Fingerprint::from_bits(unit as u128);
         let Some(place) = model.iter().position(|queue| queue.contains(&unit)) else {
             let fifo = if is_small { Fifo::Small } else { Fifo::Main };
-            residents.push(unit, fifo, copy);
+            residents.push(unit, fifo, fingerprint);
             return model[fifo as usize].push_back(unit);
         };
         model[place].retain(|&other| other != unit);
@@ -184,7 +184,7 @@ mod tests {
             residents.defer(unit);
             model[1].push_back(unit);
         } else {
-            assert_eq!(residents.remove(unit).copy, copy);
+            assert_eq!(residents.remove(unit).fingerprint, fingerprint);
             residents.note_evicted(unit);
         }
     }

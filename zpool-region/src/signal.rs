@@ -197,7 +197,7 @@ unsafe fn chain(signal: c_int, info: *mut libc::siginfo_t, context: *mut libc::c
     }
 }
 
-/// Returns whether the access was a write, as far as the processor tells.
+/// Returns whether the access was a write, as far as the processor reports.
 ///
 /// # Safety
 ///

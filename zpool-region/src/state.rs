@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!               fault                filled
-//!    Empty ───────────────► Loading ────────► Here ──────► Evicting
+//!    Empty ───────────────► Loading ────────► Resident ──► Evicting
 //!      ▲      fault          ▲  │ │            ▲   victim   │ │ │
 //!      │    Stored ──────────┘  │ │            └────────────┘ │ │
 //!      │      ▲                 │ └──► Poisoned    pinned     │ │
@@ -31,10 +31,11 @@ pub(crate) enum UnitState {
     /// A thread fills the page, or discards the unit.
     Loading = 2,
     /// The page is resident. The store may have a copy of it, which may be stale.
-    Here = 3,
+    Resident = 3,
     /// A thread puts the page away.
     Evicting = 4,
-    /// The block could not be read; each access raises `SIGBUS`.
+    /// The page could not be filled, because the block is unreadable or the kernel has no memory.
+    /// Each access raises `SIGBUS`.
     Poisoned = 5,
     /// Not memory of the program: nothing fills it, and readahead ends here.
     Closed = 6,
@@ -46,7 +47,7 @@ impl UnitState {
             0 => UnitState::Empty,
             1 => UnitState::Stored,
             2 => UnitState::Loading,
-            3 => UnitState::Here,
+            3 => UnitState::Resident,
             4 => UnitState::Evicting,
             5 => UnitState::Poisoned,
             _ => UnitState::Closed,
@@ -58,15 +59,15 @@ impl UnitState {
         matches!(self, UnitState::Loading | UnitState::Evicting)
     }
 
-    /// Returns whether a unit of this state can be claimed by making it `next`.
+    /// Returns whether a claim or a settlement may turn this state into `next`.
     fn may_become(self, next: UnitState) -> bool {
-        use UnitState::{Closed, Empty, Evicting, Here, Loading, Poisoned, Stored};
+        use UnitState::{Closed, Empty, Evicting, Loading, Poisoned, Resident, Stored};
         matches!(
             (self, next),
             (Empty | Stored | Poisoned | Closed, Loading)
-                | (Here, Evicting)
-                | (Loading, Here | Stored | Empty | Poisoned | Closed)
-                | (Evicting, Stored | Here | Empty | Poisoned | Closed)
+                | (Resident, Evicting)
+                | (Loading, Resident | Stored | Empty | Poisoned | Closed)
+                | (Evicting, Stored | Resident | Empty | Poisoned | Closed)
         )
     }
 }
@@ -91,7 +92,7 @@ impl UnitStates {
 
     /// Returns the state of a unit, which may have changed when the call returns.
     pub(crate) fn get(&self, unit: usize) -> UnitState {
-        // Acquire: pairs with `settle`, so that a unit seen `Here` has its page.
+        // Acquire: pairs with `settle`, so that a unit seen `Resident` has its page.
         UnitState::of(self.0[unit].load(Ordering::Acquire))
     }
 
@@ -115,8 +116,8 @@ impl UnitStates {
         before & WAITED != 0
     }
 
-    /// Asks the owner of a unit to wake waiting threads. Returns false if the unit has no owner any
-    /// more, so that the caller can go on itself.
+    /// Asks the owner of a unit to wake waiting threads. Returns false if the unit no longer has
+    /// an owner; the caller then retries.
     pub(crate) fn ask_for_wake(&self, unit: usize) -> bool {
         let state = &self.0[unit];
         let mut seen = state.load(Ordering::Relaxed);
@@ -151,9 +152,9 @@ mod tests {
         assert!(!states.claim(1, UnitState::Empty, UnitState::Loading));
         assert!(states.ask_for_wake(1));
         assert_eq!(states.get(1), UnitState::Loading);
-        assert!(states.settle(1, UnitState::Here));
+        assert!(states.settle(1, UnitState::Resident));
         assert!(!states.ask_for_wake(1));
-        assert!(states.claim(1, UnitState::Here, UnitState::Evicting));
+        assert!(states.claim(1, UnitState::Resident, UnitState::Evicting));
         assert!(!states.settle(1, UnitState::Stored));
         assert_eq!(states.get(0), UnitState::Empty);
     }

@@ -2,9 +2,9 @@
 
 use zpool_core::internal::sync::atomic::{AtomicU64, Ordering};
 
-/// A snapshot of a region's figures. Counters are since it was made.
+/// A snapshot of a region's figures. Counters start at 0 when the region is built.
 ///
-/// They are read one by one while threads go on, so they need not add up.
+/// They are read one by one while other threads run, so they need not add up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RegionStats {
@@ -29,11 +29,11 @@ pub struct RegionStats {
     pub stored_units: usize,
     /// Accesses to missing pages that were served.
     pub faults: u64,
-    /// Faults that were served from the store.
+    /// Windows loaded from the store, by faults, prefetch and hold.
     pub loads: u64,
-    /// Units that came from the store without being asked for.
+    /// Units loaded after the first of a window.
     pub units_read_ahead: u64,
-    /// Units that were put away.
+    /// Units that were evicted.
     pub units_evicted: u64,
     /// Evictions of units whose copy in the store was still up to date, so that nothing was
     /// compressed.
@@ -42,7 +42,8 @@ pub struct RegionStats {
     pub units_dropped_zero: u64,
     /// Times that a page could not be moved, because a device or a lock pins it.
     pub units_pinned: u64,
-    /// Units that could not be read from the store. Accesses to them raise `SIGBUS`.
+    /// Units whose page could not be filled: their block is unreadable, or the kernel has no
+    /// memory. Accesses to them raise `SIGBUS`.
     pub units_poisoned: u64,
     /// Times that the store refused a unit, so that its page had to stay.
     pub stores_failed: u64,
@@ -50,9 +51,9 @@ pub struct RegionStats {
 
 /// A statistic. Relaxed: no decision rests on it.
 #[derive(Debug, Default)]
-pub(crate) struct Tick(AtomicU64);
+pub(crate) struct EventCounter(AtomicU64);
 
-impl Tick {
+impl EventCounter {
     pub(crate) fn add(&self, count: usize) {
         self.0.fetch_add(count as u64, Ordering::Relaxed);
     }
@@ -65,13 +66,13 @@ impl Tick {
 /// The counters behind [`RegionStats`].
 #[derive(Debug, Default)]
 pub(crate) struct RegionCounters {
-    pub(crate) faults: Tick,
-    pub(crate) loads: Tick,
-    pub(crate) read_ahead: Tick,
-    pub(crate) evicted: Tick,
-    pub(crate) dropped_clean: Tick,
-    pub(crate) dropped_zero: Tick,
-    pub(crate) pinned: Tick,
-    pub(crate) poisoned: Tick,
-    pub(crate) stores_failed: Tick,
+    pub(crate) faults: EventCounter,
+    pub(crate) loads: EventCounter,
+    pub(crate) read_ahead: EventCounter,
+    pub(crate) evicted: EventCounter,
+    pub(crate) dropped_clean: EventCounter,
+    pub(crate) dropped_zero: EventCounter,
+    pub(crate) pinned: EventCounter,
+    pub(crate) poisoned: EventCounter,
+    pub(crate) stores_failed: EventCounter,
 }

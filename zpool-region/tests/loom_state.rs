@@ -58,7 +58,7 @@ impl UnitModel {
         if !late {
             self.block.store(0, Ordering::Relaxed);
         }
-        self.settle(UnitState::Here);
+        self.settle(UnitState::Resident);
         if late {
             self.block.store(0, Ordering::Relaxed);
         }
@@ -67,7 +67,7 @@ impl UnitModel {
 
     /// Puts the page away, with what was written to it since.
     fn evict(&self) -> bool {
-        if !self.states.claim(0, UnitState::Here, UnitState::Evicting) {
+        if !self.states.claim(0, UnitState::Resident, UnitState::Evicting) {
             return false;
         }
         // SAFETY: the owner alone touches the page.
@@ -139,7 +139,7 @@ fn loom_two_faults() {
         let first = model.fault(false);
         let second = second.join().unwrap();
         assert!(first ^ second, "one of them is the owner");
-        assert_eq!(model.states.get(0), UnitState::Here);
+        assert_eq!(model.states.get(0), UnitState::Resident);
         // SAFETY: the other thread has ended.
         assert_eq!(model.page.with(|page| unsafe { *page }), Some(7));
     });

@@ -14,7 +14,7 @@ use crate::cache::Cache;
 use crate::entry::options::Lifetime;
 use crate::entry::stamp::{EntryStamp, Stamp};
 use crate::entry::stamped::Stamped;
-use crate::removal::{RemovalCause, RemovalListener, Removals};
+use crate::removal::{CallbackState, RemovalCause, RemovalListener};
 use crate::settings::CacheSettings;
 use crate::time::{Clock, ManualTime};
 
@@ -55,8 +55,8 @@ impl<K, M> CacheBuilder<K, RandomState, M> {
 
 impl<K, S, M> CacheBuilder<K, S, M> {
     /// Sets how many bytes the cache may hold, as the operating system counts them: compressed
-    /// values, keys and everything else (default: any number). A cache at its limit evicts what was
-    /// not used for the longest time. `usize::MAX` means no limit, or one that
+    /// values, keys and everything else (default: any number). A cache at its limit evicts what its
+    /// eviction clock found cold. `usize::MAX` means no limit, or one that
     /// [`set_limit`](Cache::set_limit) sets later.
     pub fn limit_bytes(self, bytes: usize) -> Self {
         CacheBuilder { limit_bytes: Some(bytes), ..self }
@@ -83,9 +83,8 @@ impl<K, S, M> CacheBuilder<K, S, M> {
         CacheBuilder { pinned_percent: percent, ..self }
     }
 
-    /// Sets how long a thread waits for another one that computes the value that it needs (default:
-    /// until that is done, or has failed). Then it gets
-    /// [`CacheError::WaitedTooLong`](crate::CacheError::WaitedTooLong).
+    /// Sets the longest wait for a value that another thread computes (default: unbounded). A
+    /// longer wait fails with [`CacheError::WaitedTooLong`](crate::CacheError::WaitedTooLong).
     pub fn max_wait(self, wait: Duration) -> Self {
         CacheBuilder { max_wait: Some(wait), ..self }
     }
@@ -201,17 +200,17 @@ impl<K: 'static, S, M: EntryStamp> CacheBuilder<K, S, M> {
         if let Some((setting, _)) = timed.iter().find(|(_, time)| !M::STAMPED && time.is_some()) {
             return Err(CacheBuildError::Unstamped { setting });
         }
-        let removals = Removals::new(self.listener, Clock::new(self.manual_time));
-        let on_evict = removals.clone();
+        let callbacks = CallbackState::new(self.listener, Clock::new(self.manual_time));
+        let on_evict = callbacks.clone();
         let mut store = self
             .store
             .limit_bytes(self.limit_bytes.unwrap_or(usize::MAX))
             .at_limit(AtLimit::Evict)
             .on_evict(move |key: &Stamped<K, M>, len| {
-                on_evict.removed(key, len, RemovalCause::Evicted);
+                on_evict.note_removed(key, len, RemovalCause::Evicted);
             });
         if M::STAMPED {
-            let advisor = removals.clone();
+            let advisor = callbacks.clone();
             store = store.eviction_advice(move |key: &Stamped<K, M>| {
                 if key.stamp.is_expired(advisor.clock.now()) {
                     EvictionAdvice::AtOnce
@@ -223,7 +222,7 @@ impl<K: 'static, S, M: EntryStamp> CacheBuilder<K, S, M> {
             });
         }
         let store = store.build()?;
-        Ok(Cache::new(store, removals, self.lifetime, self.pinned_percent, self.max_wait))
+        Ok(Cache::new(store, callbacks, self.lifetime, self.pinned_percent, self.max_wait))
     }
 }
 

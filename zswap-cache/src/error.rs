@@ -20,8 +20,8 @@ pub enum CacheError {
         /// Bytes that pinned values may have together.
         share: usize,
     },
-    /// A loader asked for the value that it computes itself, or that waits for one that it
-    /// computes, so it would have waited for ever.
+    /// A loader needs the value it is computing, directly or through other loaders; waiting would
+    /// never end.
     Recursive,
     /// Another thread computes the value, and has not finished within
     /// [`max_wait`](crate::CacheBuilder::max_wait).
@@ -40,8 +40,8 @@ impl fmt::Display for CacheError {
                  unpin others, or raise `pinned_percent` or `limit_bytes`"
             ),
             CacheError::Recursive => f.write_str(
-                "a loader waits for the value that it computes: do not ask the cache for the same \
-                 key, or for one whose loader does, inside a loader",
+                "a loader depends on its own value: inside a loader, do not load its key, directly \
+                 or through other loaders",
             ),
             CacheError::WaitedTooLong(wait) => write!(
                 f,

@@ -16,8 +16,8 @@
 //!
 //! - A [`Cache`] maps keys to values of bytes, which it holds compressed. It is cheap to clone and
 //!   used by any number of threads at once, without a lock of the caller's. At its *limit*, in
-//!   bytes as the operating system counts them, it evicts what was not used for the longest time.
-//! - A *value* is any number of bytes up to 64 MiB unless [told
+//!   bytes as the operating system counts them, it evicts what its eviction clock found cold.
+//! - A *value* is any number of bytes up to 64 MiB unless [chosen
 //!   otherwise](CacheBuilder::max_value_len). Values longer than a block are split, and a
 //!   [range](Cache::get_range) of one is read without decompressing the rest.
 //! - A *flight* is one computation of a missing value. Threads that miss the same key meanwhile
@@ -64,7 +64,8 @@
 //!   the value cannot be detected: set [`max_wait`](CacheBuilder::max_wait) there.
 //! - An entry that has expired costs its memory until a look-up meets it, the eviction clock passes
 //!   it in a full cache, or [`remove_expired`](Cache::remove_expired) is called.
-//! - Every removal is reported once, with its cause, after the memory is freed.
+//! - Each removal is reported at most once, with its cause, after the memory is freed.
+//!   [`on_removal`](CacheBuilder::on_removal) lists the exceptions.
 //!
 //! # Features
 //!

@@ -1,4 +1,4 @@
-//! Bookkeeping of removals: counts by cause, bytes of pins, calls of the listener.
+//! State of callbacks: counts of removals by cause, bytes of pins, calls of the listener.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -15,7 +15,7 @@ use crate::time::Clock;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RemovalCause {
-    /// The cache was full, and the entry had not been used for the longest time.
+    /// Evicted to make room; the eviction clock found it cold.
     Evicted,
     /// Another value was stored under the key.
     Replaced,
@@ -40,11 +40,11 @@ pub(crate) type RemovalListener<K> = Box<dyn Fn(&K, usize, RemovalCause) + Send 
 
 thread_local! {
     /// The caches whose listeners run on this thread, by address.
-    static TELLING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+    static NOTIFYING: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
 }
 
 /// State that a cache shares with its store's callbacks.
-pub(crate) struct Removals<K> {
+pub(crate) struct CallbackState<K> {
     pub(crate) listener: Option<RemovalListener<K>>,
     pub(crate) clock: Clock,
     /// Bytes of pinned values, as they were given.
@@ -53,9 +53,9 @@ pub(crate) struct Removals<K> {
     pub(crate) listeners_panicked: AtomicU64,
 }
 
-impl<K> Removals<K> {
-    pub(crate) fn new(listener: Option<RemovalListener<K>>, clock: Clock) -> Arc<Removals<K>> {
-        Arc::new(Removals {
+impl<K> CallbackState<K> {
+    pub(crate) fn new(listener: Option<RemovalListener<K>>, clock: Clock) -> Arc<CallbackState<K>> {
+        Arc::new(CallbackState {
             listener,
             clock,
             pinned: AtomicUsize::new(0),
@@ -72,7 +72,7 @@ impl<K> Removals<K> {
 
     /// Notes that an entry is gone, and calls the listener. Called once per entry, with no lock
     /// held, after its memory is freed. An entry that had expired is gone for that reason.
-    pub(crate) fn removed<M: EntryStamp>(
+    pub(crate) fn note_removed<M: EntryStamp>(
         &self,
         key: &Stamped<K, M>,
         len: usize,
@@ -89,12 +89,12 @@ impl<K> Removals<K> {
             self.unpin_bytes(len);
         }
         if let Some(listener) = &self.listener {
-            self.tell(|| listener(&key.key, len, cause));
+            self.notify(|| listener(&key.key, len, cause));
         }
     }
 
-    /// Takes `bytes` of the share of pinned values, which has `max`. Returns false if they do not
-    /// fit.
+    /// Reserves `bytes` of the share of pinned values, which has `max`. Returns false if they do
+    /// not fit.
     pub(crate) fn pin_bytes(&self, bytes: usize, max: usize) -> bool {
         // Relaxed: an account, exact because each entry's pin is set and cleared under a lock.
         let add = |pinned: usize| pinned.checked_add(bytes).filter(|&sum| sum <= max);
@@ -107,13 +107,13 @@ impl<K> Removals<K> {
 
     /// Calls the listener, unless it runs on this thread already: a listener that stores what it
     /// receives would recurse for ever.
-    fn tell(&self, call: impl FnOnce()) {
+    fn notify(&self, call: impl FnOnce()) {
         let this = std::ptr::from_ref(self).addr();
-        let entered = TELLING.try_with(|telling| {
-            let mut telling = telling.borrow_mut();
-            let enters = !telling.contains(&this) && telling.try_reserve(1).is_ok();
+        let entered = NOTIFYING.try_with(|notifying| {
+            let mut notifying = notifying.borrow_mut();
+            let enters = !notifying.contains(&this) && notifying.try_reserve(1).is_ok();
             if enters {
-                telling.push(this);
+                notifying.push(this);
             }
             enters
         });
@@ -124,13 +124,14 @@ impl<K> Removals<K> {
         if catch(call).is_none() {
             self.listeners_panicked.fetch_add(1, Ordering::Relaxed);
         }
-        let _ = TELLING.try_with(|telling| telling.borrow_mut().retain(|&other| other != this));
+        let _ =
+            NOTIFYING.try_with(|notifying| notifying.borrow_mut().retain(|&other| other != this));
     }
 }
 
-impl<K> fmt::Debug for Removals<K> {
+impl<K> fmt::Debug for CallbackState<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Removals")
+        f.debug_struct("CallbackState")
             .field("listener", &self.listener.is_some())
             .field("pinned", &self.pinned)
             .field("by_cause", &self.by_cause)

@@ -59,8 +59,8 @@ fn export_thrash(thrash: &ThrashStats) {
         ("zswap_evicted_asked_in_8s", "zswap_evicted_removed_unasked", &thrash.evicted),
         ("zswap_cold_asked_in_8s", "zswap_cold_removed_unasked", &thrash.cold),
     ] {
-        metrics::counter!(asked).absolute(counts.asked_again[..4].iter().sum());
-        metrics::counter!(removed).absolute(counts.removed_unasked);
+        metrics::counter!(asked).absolute(counts.reloaded[..4].iter().sum());
+        metrics::counter!(removed).absolute(counts.removed_unread);
     }
 }
 

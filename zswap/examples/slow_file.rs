@@ -1,7 +1,7 @@
 //! A cache of blocks in front of a slow file: `cargo run -p zswap --example slow_file`.
 //!
 //! Reads go to the cache first. Blocks that are not there are read from the file and kept. The
-//! cache has a limit and evicts what was not read for the longest time. A write goes to the file
+//! cache has a limit and evicts blocks that were not read recently. A write goes to the file
 //! and removes the old block from the cache, because stale data is worse than none.
 
 use std::fs::File;

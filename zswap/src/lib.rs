@@ -20,7 +20,7 @@
 //! - A *limit* is in bytes as the operating system counts them (`usize::MAX`: none, as `None` in
 //!   [`set_limit`](Store::set_limit)). A store that reaches it releases memory that no block needs,
 //!   as [`trim`](Store::trim) and [`compact`](Store::compact) do. Only then does it refuse, or
-//!   evict what was not used for the longest time: [`AtLimit`].
+//!   evict the coldest blocks (CLOCK, approximately least recently used): [`AtLimit`].
 //! - A *pool* is an allocator and a compressor, made from a *spec*: `zsmalloc(chain=8)+lz4`. New
 //!   blocks go to the *current* pool.
 //! - A *switch* makes another pool current. The old one is *retired*: its blocks load as before. A
@@ -97,7 +97,7 @@
 //! # Features
 //!
 //! - `zsmalloc`, `lz4` (default): these are known by name, and are what a store is made of unless
-//!   told otherwise. Pure Rust, no C.
+//!   you choose others. Pure Rust, no C.
 //! - `zbud`, `pagelz`: known by name, pure Rust. `zstd`: known by name; compiles C.
 //! - Everything else is registered by hand: see [`StoreBuilder::allocator`] and
 //!   [`StoreBuilder::compressor`].

@@ -150,7 +150,7 @@ fn cold_pool_can_be_exchanged_and_drained() {
     store.set_cold(&spec("zsmalloc+rle(other=1)")).unwrap();
     assert_eq!(cold(&store).blocks, 0);
     let report = store.drain(DrainBudget::UNLIMITED);
-    assert_eq!((report.end, report.moved, report.left), (DrainEnd::Empty, 200, 0));
+    assert_eq!((report.end, report.moved, report.remaining), (DrainEnd::Empty, 200, 0));
     let _ = store.manager().flush();
     assert_eq!(store.manager().stats().pools_alive, 2);
     assert!(store.manager().pools().iter().all(|pool| pool.label.id != first));

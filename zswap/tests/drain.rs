@@ -44,7 +44,7 @@ fn drain_leaves_only_current_pool() {
             let before = store.stats();
             store.switch(&spec(to)).unwrap();
             let report = store.drain(DrainBudget::UNLIMITED);
-            assert_eq!((report.end, report.left), (DrainEnd::Empty, 0), "{from} to {to}");
+            assert_eq!((report.end, report.remaining), (DrainEnd::Empty, 0), "{from} to {to}");
             let in_pools = before.stored_compressed + before.stored_raw;
             assert!((in_pools..=movable()).contains(&report.moved), "{from} to {to}: {report:?}");
             assert_eq!(report.moved, report.copied + report.recompressed);
@@ -78,10 +78,14 @@ fn drain_budget_of_entries_is_kept() {
             break report;
         }
         assert_eq!(report.moved, 70);
-        assert!(last == 0 || report.left < last, "{} blocks left, {last} before", report.left);
-        last = report.left;
+        assert!(
+            last == 0 || report.remaining < last,
+            "{} blocks left, {last} before",
+            report.remaining
+        );
+        last = report.remaining;
     };
-    assert_eq!((end.end, end.left), (DrainEnd::Empty, 0));
+    assert_eq!((end.end, end.remaining), (DrainEnd::Empty, 0));
     assert_eq!(moved as u64, store.stats().moved);
     check_values(&store);
 }
@@ -97,7 +101,7 @@ fn drain_budget_of_nothing_moves_nothing() {
     ] {
         let report = store.drain(budget);
         assert_eq!((report.end, report.moved), (DrainEnd::Budget, 0), "{budget:?}");
-        assert!(report.left > 0);
+        assert!(report.remaining > 0);
     }
     let report = store.drain(DrainBudget::UNLIMITED.with_bytes(50_000));
     assert_eq!(report.end, DrainEnd::Budget);
@@ -109,7 +113,7 @@ fn drain_budget_of_nothing_moves_nothing() {
 fn drain_without_retired_pool_is_empty() {
     let store = filled("zsmalloc+lz4");
     let report = store.drain(DrainBudget::UNLIMITED);
-    assert_eq!((report.end, report.moved, report.left), (DrainEnd::Empty, 0, 0));
+    assert_eq!((report.end, report.moved, report.remaining), (DrainEnd::Empty, 0, 0));
     assert_eq!((report.held_before, report.held_after), (store.bytes_held(), store.bytes_held()));
 }
 
@@ -143,7 +147,11 @@ fn drain_unreadable_blocks_stay() {
         store.switch(&spec("zsmalloc+lz4")).unwrap();
         pool.on_read(read);
         let report = store.drain(DrainBudget::UNLIMITED);
-        assert_eq!((report.end, report.moved, report.left), (DrainEnd::Stuck, 0, 50), "{read:?}");
+        assert_eq!(
+            (report.end, report.moved, report.remaining),
+            (DrainEnd::Stuck, 0, 50),
+            "{read:?}"
+        );
         let (seen, not) = match read {
             OnRead::Fail => (report.busy, report.unreadable),
             _ => (report.unreadable, report.busy),
@@ -151,7 +159,11 @@ fn drain_unreadable_blocks_stay() {
         assert!(seen >= 50 && not == 0, "{read:?}: {report:?}");
         pool.on_read(OnRead::Work);
         let report = store.drain(DrainBudget::UNLIMITED);
-        assert_eq!((report.end, report.moved, report.left), (DrainEnd::Empty, 50, 0), "{read:?}");
+        assert_eq!(
+            (report.end, report.moved, report.remaining),
+            (DrainEnd::Empty, 50, 0),
+            "{read:?}"
+        );
         (0..50u64).for_each(|key| {
             assert!(store.take_vec(&key).unwrap() == Some(block(key, 900, Look::Runs)));
         });
@@ -169,7 +181,7 @@ fn drain_undecodable_blocks_stay() {
     for broken in [OnDecompress::Fail, OnDecompress::Panic] {
         codec.on_decompress(broken);
         let report = store.drain(DrainBudget::UNLIMITED);
-        assert_eq!((report.end, report.moved, report.left), (DrainEnd::Stuck, 0, 2000));
+        assert_eq!((report.end, report.moved, report.remaining), (DrainEnd::Stuck, 0, 2000));
         assert!(report.unreadable >= 2000, "{report:?}");
     }
     codec.on_decompress(OnDecompress::Work);
@@ -185,16 +197,16 @@ fn drain_failing_target_loses_nothing() {
     store.switch(&spec("scripted+rle")).unwrap();
     pool.on_insert(OnInsert::OutOfMemory);
     let report = store.drain(DrainBudget::UNLIMITED);
-    assert_eq!((report.end, report.moved, report.left), (DrainEnd::OutOfMemory, 0, 50));
+    assert_eq!((report.end, report.moved, report.remaining), (DrainEnd::OutOfMemory, 0, 50));
     pool.on_insert(OnInsert::Panic);
     let report = store.drain(DrainBudget::UNLIMITED);
-    assert_eq!((report.end, report.moved, report.left), (DrainEnd::Stuck, 0, 50));
+    assert_eq!((report.end, report.moved, report.remaining), (DrainEnd::Stuck, 0, 50));
     assert!(report.refused >= 50, "{report:?}");
     pool.on_insert(OnInsert::Work);
     for broken in [OnCompress::Fail, OnCompress::Panic, OnCompress::ClaimTooMuch] {
         codec.on_compress(broken);
         let report = store.drain(DrainBudget::UNLIMITED);
-        assert_eq!((report.end, report.moved, report.left), (DrainEnd::Stuck, 0, 50));
+        assert_eq!((report.end, report.moved, report.remaining), (DrainEnd::Stuck, 0, 50));
         assert!(report.refused >= 50, "{report:?}");
     }
     (0..50u64).for_each(|key| {
@@ -260,7 +272,7 @@ fn drain_of_many_pools_moves_all() {
     store.switch(&spec("zbud+lz4")).unwrap();
     assert!(store.manager().stats().pools_alive > 10);
     let report = store.drain(DrainBudget::UNLIMITED);
-    assert_eq!((report.end, report.moved, report.left), (DrainEnd::Empty, 60, 0));
+    assert_eq!((report.end, report.moved, report.remaining), (DrainEnd::Empty, 60, 0));
     store.manager().flush().unwrap();
     assert_eq!(store.manager().stats().pools_alive, 1);
     (0..60u64).for_each(|key| {
@@ -280,7 +292,7 @@ fn drain_by_two_threads_moves_each_entry() {
     });
     assert_eq!(moved as u64, store.stats().moved);
     let report = store.drain(DrainBudget::UNLIMITED);
-    assert_eq!((report.end, report.left), (DrainEnd::Empty, 0));
+    assert_eq!((report.end, report.remaining), (DrainEnd::Empty, 0));
     check_values(&store);
     check_books(&store);
 }

@@ -39,7 +39,7 @@ fn run_a_step(executor: &Manual, store: &Store<u64>) {
 }
 
 fn counts(progress: DrainProgress) -> (bool, bool, usize, usize) {
-    (progress.is_active, progress.is_paused, progress.moved, progress.left)
+    (progress.is_active, progress.is_paused, progress.moved, progress.remaining)
 }
 
 /// A drain on the executor goes step by step, reports its progress, and ends when nothing is left.
@@ -54,12 +54,12 @@ fn background_drain_goes_in_steps() {
         assert!(executor.run_one(), "an active drain has a job");
         let progress = store.drain_progress();
         assert!(progress.moved >= before && progress.moved - before <= 256);
-        assert_eq!(progress.moved + progress.left, KEYS as usize);
+        assert_eq!(progress.moved + progress.remaining, KEYS as usize);
         (steps, before) = (steps + 1, progress.moved);
     }
     assert!(steps > KEYS / 256, "{steps} steps");
     let progress = store.drain_progress();
-    assert_eq!((progress.last_end, progress.left), (Some(DrainEnd::Empty), 0));
+    assert_eq!((progress.last_end, progress.remaining), (Some(DrainEnd::Empty), 0));
     executor.run_all();
     assert_eq!(store.manager().stats().pools_alive, 1);
     check(&store);
@@ -74,7 +74,7 @@ fn background_drain_paused_waits() {
     store.pause_drain();
     executor.run_all();
     let paused = store.drain_progress();
-    assert!(paused.is_paused && !paused.is_active && paused.left > 0, "{paused:?}");
+    assert!(paused.is_paused && !paused.is_active && paused.remaining > 0, "{paused:?}");
     store.switch_and_drain(&spec("zbud+lz4")).unwrap();
     executor.run_all();
     assert_eq!(counts(store.drain_progress()), (false, true, 0, KEYS as usize));
@@ -98,7 +98,7 @@ fn background_drain_newer_switch_turns_it() {
     // A switch back to a pool that still has blocks.
     store.switch_and_drain(&spec("zsmalloc+lz4")).unwrap();
     executor.run_all();
-    assert_eq!(store.drain_progress().left, 0);
+    assert_eq!(store.drain_progress().remaining, 0);
     let manager = store.manager();
     assert_eq!((manager.stats().pools_alive, manager.stats().pools_revived), (1, 1));
     assert_eq!(*manager.current().unwrap().spec(), spec("zsmalloc+lz4"));
@@ -126,7 +126,7 @@ fn policy_after_drains_after_each_switch() {
         for switch in switches {
             assert!(matches!(switch(), Switched::Created(_)));
             executor.run_all();
-            assert_eq!(store.drain_progress().left == 0, drained, "{policy:?}");
+            assert_eq!(store.drain_progress().remaining == 0, drained, "{policy:?}");
         }
         assert_eq!(store.stats().moved, if drained { 3 * KEYS } else { 0 });
         // A switch to the current spec begins nothing.
@@ -146,9 +146,9 @@ fn policy_idle_begins_anew_with_each_switch() {
     store.switch(&spec("zsmalloc+rle")).unwrap();
     store.switch(&spec("zbud+lz4")).unwrap();
     // The first job is for the older switch: it only waits again.
-    while store.drain_progress().left == KEYS as usize && executor.run_one() {}
+    while store.drain_progress().remaining == KEYS as usize && executor.run_one() {}
     executor.run_all();
-    assert_eq!((store.drain_progress().left, store.stats().moved), (0, KEYS));
+    assert_eq!((store.drain_progress().remaining, store.stats().moved), (0, KEYS));
 }
 
 /// A drain without memory tries again a bounded number of times, then waits to be resumed.
@@ -171,7 +171,7 @@ fn background_drain_without_memory_gives_up() {
     pool.on_insert(OnInsert::Work);
     store.resume_drain();
     executor.run_all();
-    assert_eq!(store.drain_progress().left, 0);
+    assert_eq!(store.drain_progress().remaining, 0);
     check(&store);
 }
 
@@ -234,7 +234,7 @@ fn drain_survives_unwilling_executor() {
         executor.set_willing(false);
         run_a_step(executor.jobs(), &store);
         let progress = store.drain_progress();
-        assert!(progress.left > 0, "{fate:?}: one step does not move all");
+        assert!(progress.remaining > 0, "{fate:?}: one step does not move all");
         assert_eq!(progress.is_active, fate == Fate::Kept, "{fate:?}: {progress:?}");
         executor.set_willing(true);
         store.resume_drain();

@@ -70,7 +70,7 @@ fn drain_newer_block_in_revived_pool_is_kept() {
                 store.store(KEY, stamped(KEY, newer, LEN)).unwrap();
             }
         });
-        assert_eq!((report.end, report.left), (DrainEnd::Empty, 0), "{from}");
+        assert_eq!((report.end, report.remaining), (DrainEnd::Empty, 0), "{from}");
         assert_eq!(version(&store), Some(9), "{from}");
         check_books(&store);
     }
@@ -119,7 +119,7 @@ fn drain_revival_turns_it() {
         assert_eq!(switched.pool(), first, "the retired pool is revived");
     });
     let report = store.drain(DrainBudget::UNLIMITED);
-    assert_eq!((report.end, report.left), (DrainEnd::Empty, 0));
+    assert_eq!((report.end, report.remaining), (DrainEnd::Empty, 0));
     // Moved there and back again: the block of the call is moved to a pool that was just retired.
     assert_eq!(report.moved, 2 * 201, "{report:?}");
     let _ = store.manager().flush();
@@ -142,7 +142,7 @@ fn drain_newer_large_value_is_kept() {
     let report = drain_and(&hook, &store, |store| {
         store.store(KEY, stamped(KEY, 6, 20_000)).unwrap();
     });
-    assert_eq!((report.moved, report.changed, report.left), (0, 1, 0));
+    assert_eq!((report.moved, report.changed, report.remaining), (0, 1, 0));
     assert_eq!(version(&store), Some(6));
     check_books(&store);
 }
@@ -158,7 +158,7 @@ fn drain_during_keep_does_not_save_rejected_block() {
         let (drained, other) = (AtomicBool::new(false), store.clone());
         let removed = store.retain(|key, _| {
             if !drained.swap(true, Ordering::Relaxed) {
-                assert_eq!(other.drain(DrainBudget::UNLIMITED).left, 0);
+                assert_eq!(other.drain(DrainBudget::UNLIMITED).remaining, 0);
             }
             key % 2 == 1
         });

@@ -73,7 +73,7 @@ fn drain_makes_no_heap_call_per_entry() {
         store.switch(&spec(to)).unwrap();
         let calls = calls_of(|| {
             let report = store.drain(DrainBudget::UNLIMITED);
-            assert_eq!((report.moved as u64, report.left), (ENTRIES, 0));
+            assert_eq!((report.moved as u64, report.remaining), (ENTRIES, 0));
         });
         assert!(calls < ENTRIES / 8, "{to}: {calls} heap calls for {ENTRIES} entries");
     }

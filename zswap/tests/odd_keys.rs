@@ -60,7 +60,7 @@ fn drain_nan_keys_moves_all() {
     let before = store.stats();
     store.switch(&spec("scripted+rle(other=1)")).unwrap();
     let report = store.drain(DrainBudget::UNLIMITED);
-    assert_eq!((report.end, report.left, report.changed), (DrainEnd::Empty, 0, 0));
+    assert_eq!((report.end, report.remaining, report.changed), (DrainEnd::Empty, 0, 0));
     assert!(report.moved >= before.stored_compressed + before.stored_raw);
     let after = store.stats();
     let kinds =

@@ -196,7 +196,7 @@ mod dictionary {
             store.set_cold(&spec(&format!("zsmalloc+zstd(level=1,dict={name})"))).unwrap();
             if drains {
                 let report = store.drain(DrainBudget::UNLIMITED);
-                assert_eq!((report.end, report.left), (DrainEnd::Empty, 0), "{report:?}");
+                assert_eq!((report.end, report.remaining), (DrainEnd::Empty, 0), "{report:?}");
             }
             // Also tries what did not become smaller without a dictionary.
             store.turn_heat_clock();

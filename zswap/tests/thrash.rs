@@ -24,7 +24,7 @@ fn is_sample_of(counted: u64, keys: u64) -> bool {
 
 /// Returns the number of blocks that are no longer remembered.
 fn fates(counts: ThrashCounts) -> u64 {
-    counts.asked_again.iter().sum::<u64>() + counts.asked_later + counts.removed_unasked
+    counts.reloaded.iter().sum::<u64>() + counts.reloaded_late + counts.removed_unread
 }
 
 /// Evicted blocks that are loaded, stored or removed again are counted so.
@@ -45,9 +45,9 @@ fn evicted_blocks_are_counted_by_fate() {
     removed.iter().for_each(|key| assert!(!store.invalidate(key)));
     let evicted = store.stats().thrash.unwrap().evicted;
     assert_eq!(fates(evicted) + evicted.displaced, evicted.noted);
-    assert!(is_sample_of(evicted.removed_unasked, removed.len() as u64), "{evicted:?}");
-    let asked_again: u64 = evicted.asked_again.iter().sum();
-    assert!(is_sample_of(asked_again, asked.len() as u64), "{evicted:?}");
+    assert!(is_sample_of(evicted.removed_unread, removed.len() as u64), "{evicted:?}");
+    let reloaded: u64 = evicted.reloaded.iter().sum();
+    assert!(is_sample_of(reloaded, asked.len() as u64), "{evicted:?}");
     // Nothing is remembered twice.
     gone.iter().for_each(|key| assert!(store.load_vec(key).unwrap().is_none()));
     assert_eq!(store.stats().thrash.unwrap().evicted, evicted);
@@ -76,7 +76,7 @@ fn cold_blocks_are_counted_by_fate() {
     let keys: Vec<u64> = (0..KEYS / 4).collect();
     let mut buffers = vec![[0; 4096]; keys.len()];
     assert!(store.load_many(&keys, &mut buffers).into_iter().all(|result| result.is_ok()));
-    let asked = |counts: ThrashCounts| counts.asked_again.iter().sum::<u64>();
+    let asked = |counts: ThrashCounts| counts.reloaded.iter().sum::<u64>();
     assert!(is_sample_of(asked(cold()), KEYS / 4), "{:?}", cold());
     for key in KEYS / 4..KEYS / 2 {
         assert!(store.take_vec(&key).unwrap().is_some());
@@ -85,7 +85,7 @@ fn cold_blocks_are_counted_by_fate() {
     for key in KEYS / 2..KEYS {
         store.store(key, stamped(key, 2, 1200)).unwrap();
     }
-    assert!(is_sample_of(cold().removed_unasked, KEYS / 2), "{:?}", cold());
+    assert!(is_sample_of(cold().removed_unread, KEYS / 2), "{:?}", cold());
     assert_eq!(fates(cold()) + cold().displaced, cold().noted);
     assert_eq!(store.stats().thrash.unwrap().evicted, ThrashCounts::default());
 }
@@ -116,9 +116,9 @@ fn conditional_removals_are_counted_by_fate() {
             assert_eq!(swept as u64, KEYS / 4);
         }
         expected += KEYS / 4;
-        assert!(is_sample_of(cold().removed_unasked, expected), "{:?}", cold());
+        assert!(is_sample_of(cold().removed_unread, expected), "{:?}", cold());
     }
-    assert_eq!(cold().removed_unasked + cold().displaced, cold().noted);
+    assert_eq!(cold().removed_unread + cold().displaced, cold().noted);
 }
 
 /// The meter's bytes are counted, and a store without one has no figures.

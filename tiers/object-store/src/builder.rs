@@ -1,4 +1,4 @@
-//! Settings, and the error of those that cannot be.
+//! Settings of a tier, and the errors of building one.
 
 use std::collections::hash_map::RandomState;
 use std::error::Error;
@@ -68,14 +68,14 @@ impl ObjectStoreTierBuilder {
 
     /// Sets the runtime on which requests run (default: one of the tier's own, with one thread).
     ///
-    /// Calls wait on the calling thread, so the runtime has to make progress without it. If one of
-    /// its threads calls the tier, then it needs a second one, and a current-thread runtime does
-    /// not do: calls would wait until their timeout.
+    /// Calls wait on the calling thread, so the runtime has to make progress without it. If the
+    /// runtime's own threads call the tier, it needs at least one other thread. On a current-thread
+    /// runtime, such calls time out.
     pub fn runtime(self, runtime: Handle) -> ObjectStoreTierBuilder {
         ObjectStoreTierBuilder { runtime: Some(runtime), ..self }
     }
 
-    /// Makes the tier. The bytes are rounded down to whole segments. Makes no request.
+    /// Builds the tier. The bytes are rounded down to whole segments. Makes no request.
     ///
     /// # Errors
     ///
@@ -99,11 +99,11 @@ impl ObjectStoreTierBuilder {
     }
 }
 
-/// The reason why there is no [`ObjectStoreTier`].
+/// Error of building an [`ObjectStoreTier`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ObjectStoreTierError {
-    /// The bytes or the length of segments cannot be.
+    /// The size of the tier or of its segments is out of range.
     Capabilities(CapabilitiesError),
     /// The runtime could not start.
     Runtime(io::Error),
@@ -113,7 +113,7 @@ impl fmt::Display for ObjectStoreTierError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ObjectStoreTierError::Capabilities(error) => {
-                write!(f, "no tier in an object store: {error}")
+                write!(f, "cannot build an object-store tier: {error}")
             }
             ObjectStoreTierError::Runtime(error) => write!(
                 f,
@@ -124,5 +124,5 @@ impl fmt::Display for ObjectStoreTierError {
     }
 }
 
-/// The text is whole, so there is no source.
+/// The text contains its cause, so there is no source.
 impl Error for ObjectStoreTierError {}

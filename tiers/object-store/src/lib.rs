@@ -4,7 +4,7 @@
 //! ```text
 //!   a store's tier ──► ObjectStoreTier ──► task on a tokio runtime ──► object_store
 //!     write(7, ..)        PUT  prefix/<random>/00000007-<write>           of your choice
-//!     read(7, at, ..)     GET  ..., Range: bytes=at-
+//!     read(7, at, ..)     GET  ..., Range: bytes=at-end
 //!     discard(7)          DELETE
 //! ```
 //!

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 use zpool_core::backing::BackingError;
 
-/// Runs requests on a runtime, and waits for each on the calling thread, which may be any: inside a
-/// runtime as well, where `block_on` would panic.
+/// Runs requests on a runtime, and waits for each on the calling thread. That may be a thread of a
+/// runtime too, where `block_on` would panic.
 #[derive(Debug)]
 pub(crate) struct Requests {
     handle: Handle,
@@ -37,7 +37,7 @@ impl Requests {
     ) -> Result<T, BackingError> {
         let (sender, receiver) = sync_channel(1);
         let task = self.handle.spawn(async move {
-            // If it is too late, there is no receiver.
+            // After a timeout, there is no receiver.
             let _ = sender.send(request.await);
         });
         match receiver.recv_timeout(self.timeout) {
@@ -45,7 +45,7 @@ impl Requests {
             Err(RecvTimeoutError::Timeout) => {
                 task.abort();
                 Err(BackingError::failed(format!(
-                    "no answer of the object store within {:?}",
+                    "the object store has not answered within {:?}",
                     self.timeout
                 )))
             }
@@ -59,7 +59,7 @@ impl Requests {
 
 impl Drop for Requests {
     fn drop(&mut self) {
-        // Any other way to drop a runtime blocks, which is forbidden inside of another one.
+        // Other ways to drop a runtime block, which tokio forbids inside another runtime.
         if let Some(runtime) = self.own.take() {
             runtime.shutdown_background();
         }
@@ -74,7 +74,7 @@ fn classify(error: object_store::Error) -> BackingError {
     }
 }
 
-/// Returns whether a disk or a quota is full, which a local store has somewhere in its causes.
+/// Returns whether one of the causes of `error` is a full disk or quota, as in a local store.
 fn is_full(error: &object_store::Error) -> bool {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
@@ -95,7 +95,7 @@ mod tests {
         object_store::Error::Generic { store: "test", source: cause.into() }
     }
 
-    /// A full disk is told from other failures, wherever it is in the causes.
+    /// A full disk is recognised, wherever it is in the causes.
     #[test]
     fn errors_are_classified() {
         let full = generic(generic(io::Error::from(ErrorKind::StorageFull)));

@@ -15,9 +15,9 @@ use crate::requests::Requests;
 
 /// A tier whose segments are objects.
 ///
-/// Calls wait for the network, at most for the timeout. Segments are written from a copy in memory,
-/// because a request outlives the call that gave up on it. For the same reason each write has an
-/// object of its own: one that is carried out late does not replace a later one.
+/// Calls wait for the network, at most for the timeout. The request runs as a task, so it owns a
+/// copy of the bytes. The server may carry out a write after its call timed out, so each write has
+/// its own object name.
 pub struct ObjectStoreTier {
     store: Arc<dyn ObjectStore>,
     capabilities: BackingCapabilities,
@@ -82,7 +82,7 @@ impl ObjectStoreTier {
     }
 }
 
-/// Takes an object that is not there for deleted.
+/// Treats a missing object as deleted.
 fn ignore_missing(deleted: object_store::Result<Path>) -> object_store::Result<()> {
     match deleted {
         Ok(_) | Err(object_store::Error::NotFound { .. }) => Ok(()),

@@ -1,4 +1,4 @@
-//! Settings, and the error of those that cannot be.
+//! Settings of a tier, and the errors of building one.
 
 use std::collections::hash_map::RandomState;
 use std::error::Error;
@@ -16,7 +16,7 @@ use crate::tier::RedisTier;
 /// so longer values make its other clients wait.
 pub const DEFAULT_SEGMENT_BYTES: usize = 1 << 20;
 
-/// The time that a call waits for the network unless chosen otherwise.
+/// The time that a connect, a send or a receive may take unless chosen otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The idle connections that are kept unless chosen otherwise.
@@ -59,14 +59,16 @@ impl RedisTierBuilder {
         RedisTierBuilder { segment_bytes, ..self }
     }
 
-    /// Sets how long a call waits for a connection, and then for the server to take and to answer
-    /// a command (default: [`DEFAULT_TIMEOUT`]; at least 1 ms).
+    /// Sets the timeout (default: [`DEFAULT_TIMEOUT`]; at least 1 ms).
+    ///
+    /// The timeout bounds each connect, send and receive; a call may need several.
     pub fn timeout(self, timeout: Duration) -> RedisTierBuilder {
         RedisTierBuilder { timeout: timeout.max(Duration::from_millis(1)), ..self }
     }
 
-    /// Sets how many idle connections are kept (default: [`DEFAULT_IDLE_CONNECTIONS`]). Calls at
-    /// once have a connection each, however many there are.
+    /// Sets how many idle connections are kept (default: [`DEFAULT_IDLE_CONNECTIONS`]).
+    ///
+    /// Each concurrent call has its own connection. This limits only how many are kept when idle.
     pub fn idle_connections(self, idle_connections: usize) -> RedisTierBuilder {
         RedisTierBuilder { idle_connections, ..self }
     }
@@ -82,7 +84,7 @@ impl RedisTierBuilder {
         RedisTierBuilder { expire_after: Some(age.max(Duration::from_millis(1))), ..self }
     }
 
-    /// Makes the tier, and connects once. The bytes are rounded down to whole segments.
+    /// Builds the tier, and connects once. The bytes are rounded down to whole segments.
     ///
     /// # Errors
     ///
@@ -96,8 +98,7 @@ impl RedisTierBuilder {
         let segments = self.bytes / (self.segment_bytes.max(1) as u64);
         let segments = u32::try_from(segments).unwrap_or(u32::MAX);
         if self.segment_bytes > MAX_VALUE_BYTES {
-            let bytes = self.segment_bytes;
-            return Err(RedisTierError::Capabilities(CapabilitiesError::SegmentBytes(bytes)));
+            return Err(RedisTierError::SegmentTooLong { bytes: self.segment_bytes });
         }
         let capabilities = BackingCapabilities::new(self.segment_bytes, segments)
             .map_err(RedisTierError::Capabilities)?
@@ -110,12 +111,17 @@ impl RedisTierBuilder {
     }
 }
 
-/// The reason why there is no [`RedisTier`].
+/// Error of building a [`RedisTier`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RedisTierError {
-    /// The bytes or the length of segments cannot be.
+    /// The size of the tier or of its segments is out of range.
     Capabilities(CapabilitiesError),
+    /// A segment does not fit in one value of a server.
+    SegmentTooLong {
+        /// Bytes of a segment.
+        bytes: usize,
+    },
     /// The server cannot be reached.
     Connect(RedisError),
 }
@@ -123,7 +129,12 @@ pub enum RedisTierError {
 impl fmt::Display for RedisTierError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RedisTierError::Capabilities(error) => write!(f, "no tier in a server: {error}"),
+            RedisTierError::Capabilities(error) => write!(f, "cannot build a Redis tier: {error}"),
+            RedisTierError::SegmentTooLong { bytes } => write!(
+                f,
+                "a segment of {bytes} bytes is too long for a Redis value: choose at most \
+                 {MAX_VALUE_BYTES}"
+            ),
             RedisTierError::Connect(error) => write!(
                 f,
                 "cannot connect to the server of a tier: {error}; start it, or correct the \
@@ -133,5 +144,5 @@ impl fmt::Display for RedisTierError {
     }
 }
 
-/// The text is whole, so there is no source.
+/// The text contains its cause, so there is no source.
 impl Error for RedisTierError {}

@@ -10,13 +10,13 @@ use zpool_core::internal::sync::Mutex;
 pub(crate) struct Connections {
     client: Client,
     timeout: Duration,
-    most_idle: usize,
+    max_idle: usize,
     idle: Mutex<Vec<Connection>>,
 }
 
 impl Connections {
-    pub(crate) fn new(client: Client, timeout: Duration, most_idle: usize) -> Connections {
-        Connections { client, timeout, most_idle, idle: Mutex::default() }
+    pub(crate) fn new(client: Client, timeout: Duration, max_idle: usize) -> Connections {
+        Connections { client, timeout, max_idle, idle: Mutex::default() }
     }
 
     /// Connects, and keeps the connection.
@@ -28,8 +28,8 @@ impl Connections {
 
     /// Runs a command that may be repeated.
     ///
-    /// A server closes connections that were idle for long, or when it restarts. So a command that
-    /// fails on a kept connection, but for a timeout, is repeated on a new one.
+    /// A server closes connections that were idle for long, or when it restarts. If a kept
+    /// connection turns out to be dropped, the command is repeated once on a new one.
     pub(crate) fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, BackingError> {
         let kept = self.idle.lock().pop();
         if let Some(connection) = kept {
@@ -65,7 +65,7 @@ impl Connections {
 
     fn keep(&self, connection: Connection) {
         let mut idle = self.idle.lock();
-        if idle.len() < self.most_idle {
+        if idle.len() < self.max_idle {
             idle.push(connection);
             return;
         }

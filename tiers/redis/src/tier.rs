@@ -11,13 +11,12 @@ use zpool_core::backing::{
 use crate::builder::RedisTierBuilder;
 use crate::connections::Connections;
 
-/// Keys that one command unlinks.
-const UNLINKED_AT_ONCE: usize = 256;
+/// The most keys of one `UNLINK` command.
+const UNLINK_BATCH: usize = 256;
 
 /// A tier whose segments are values of a server.
 ///
-/// Each write has a key of its own, so one that the server carries out after its call has failed
-/// does not replace a later one.
+/// Each write uses a new key, so a write that the server performs late cannot replace a newer one.
 pub struct RedisTier {
     connections: Connections,
     capabilities: BackingCapabilities,
@@ -79,7 +78,7 @@ impl RedisTier {
     /// Unlinks all values that no segment refers to.
     fn unlink_strays(&self) -> Result<(), BackingError> {
         self.versions.delete_strays(|strays| {
-            strays.chunks(UNLINKED_AT_ONCE).try_for_each(|batch| {
+            strays.chunks(UNLINK_BATCH).try_for_each(|batch| {
                 let mut unlink = cmd("UNLINK");
                 batch.iter().for_each(|(segment, version)| {
                     unlink.arg(self.key(*segment, *version));
@@ -114,7 +113,7 @@ impl BackingStore for RedisTier {
         range.arg(self.key(segment, version)).arg(offset).arg(offset + into.len() - 1);
         let bytes: Vec<u8> = self.connections.run(&range)?;
         if bytes.is_empty() {
-            // What the server answers for a key that is not there.
+            // The answer of the server for a missing key.
             return Err(BackingError::Gone);
         }
         if bytes.len() != into.len() {

@@ -55,7 +55,7 @@ impl DrainCounts {
         let report = store.drain(DrainBudget::UNLIMITED);
         self.add(report);
         executor.drain()?;
-        self.left = report.left as u64;
+        self.left = report.remaining as u64;
         let stats = store.stats();
         self.pools_alive = stats.manager.pools_alive as u64;
         let in_pools = stats.stored_compressed + stats.stored_raw;

@@ -81,8 +81,13 @@ pub(super) struct EvictedFate {
 
 impl EvictedFate {
     pub(super) fn of(counts: &ThrashCounts) -> EvictedFate {
-        let ThrashCounts { noted, asked_again, asked_later, removed_unasked, .. } = *counts;
-        EvictedFate { noted, asked_again, asked_later, removed_unasked }
+        let ThrashCounts { noted, reloaded, reloaded_late, removed_unread, .. } = *counts;
+        EvictedFate {
+            noted,
+            asked_again: reloaded,
+            asked_later: reloaded_late,
+            removed_unasked: removed_unread,
+        }
     }
 
     /// Returns the share of a count in percent.

@@ -21,7 +21,7 @@ impl<K: Hash + Eq, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
         let now = self.freshness().now;
         self.store().remove_where(
             |stored| stored.stamp.is_expired(now),
-            |stored, len| self.shared.removals.removed(&stored, len, RemovalCause::Expired),
+            |stored, len| self.shared.callbacks.note_removed(&stored, len, RemovalCause::Expired),
         )
     }
 
@@ -34,7 +34,7 @@ impl<K: Hash + Eq, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
     {
         let removed = self.store().remove_if(&Probe(key), |stored, _| stored.stamp.is_expired(now));
         if let Some((stored, len)) = removed {
-            self.shared.removals.removed(&stored, len, RemovalCause::Expired);
+            self.shared.callbacks.note_removed(&stored, len, RemovalCause::Expired);
         }
     }
 }
@@ -83,7 +83,7 @@ impl<K: Hash + Eq, S: BuildHasher> Cache<K, S, Stamp> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let now = self.shared.removals.clock.now_for_deadline();
+        let now = self.shared.callbacks.clock.now_for_deadline();
         let found = self.store().with_key(&Probe(key), |stored, _| {
             let fresh = !stored.stamp.is_expired(now);
             if fresh {

@@ -24,7 +24,7 @@ use crate::entry::stamp::{EntryStamp, Stamp, Unstamped};
 use crate::entry::stamped::Stamped;
 use crate::error::CacheError;
 use crate::flight::FlightTable;
-use crate::removal::{RemovalCause, Removals};
+use crate::removal::{CallbackState, RemovalCause};
 use crate::stats::{CacheStats, LoadCounters};
 
 /// A compressed cache, from keys to values of bytes. See the [crate's essay](crate).
@@ -47,7 +47,7 @@ pub struct Cache<K, S = RandomState, M = Stamp> {
 struct CacheState<K, S, M> {
     store: Store<Stamped<K, M>, S>,
     flights: FlightTable<K>,
-    removals: Arc<Removals<K>>,
+    callbacks: Arc<CallbackState<K>>,
     lifetime: Lifetime,
     pinned_percent: u8,
     max_wait: Option<Duration>,
@@ -82,7 +82,7 @@ impl<K> Cache<K, RandomState, Unstamped> {
 impl<K, S, M: EntryStamp> Cache<K, S, M> {
     pub(crate) fn new(
         store: Store<Stamped<K, M>, S>,
-        removals: Arc<Removals<K>>,
+        callbacks: Arc<CallbackState<K>>,
         lifetime: Lifetime,
         pinned_percent: u8,
         max_wait: Option<Duration>,
@@ -91,7 +91,7 @@ impl<K, S, M: EntryStamp> Cache<K, S, M> {
             shared: Arc::new(CacheState {
                 store,
                 flights: FlightTable::new(),
-                removals,
+                callbacks,
                 lifetime,
                 pinned_percent,
                 max_wait,
@@ -134,14 +134,14 @@ impl<K, S, M: EntryStamp> Cache<K, S, M> {
     pub fn stats(&self) -> CacheStats {
         let store = self.store().stats();
         let shared = &*self.shared;
-        let by_cause = |cause| shared.removals.count(cause);
+        let by_cause = |cause| shared.callbacks.count(cause);
         CacheStats {
             entries: store.entries,
             value_bytes: store.stored_bytes,
             compressed_bytes: store.payload_bytes,
             bytes_held: store.bytes_held(),
             limit_bytes: store.limit_bytes,
-            pinned_bytes: shared.removals.pinned.load(Ordering::Relaxed),
+            pinned_bytes: shared.callbacks.pinned.load(Ordering::Relaxed),
             hits: store.loads_hit,
             misses: store.loads_missed,
             inserts: store.stores,
@@ -150,7 +150,7 @@ impl<K, S, M: EntryStamp> Cache<K, S, M> {
             expired: by_cause(RemovalCause::Expired),
             invalidated: by_cause(RemovalCause::Invalidated),
             cleared: by_cause(RemovalCause::Cleared),
-            listeners_panicked: shared.removals.listeners_panicked.load(Ordering::Relaxed),
+            listeners_panicked: shared.callbacks.listeners_panicked.load(Ordering::Relaxed),
             ..shared.loads.stats()
         }
     }
@@ -199,7 +199,7 @@ impl<K, S, M: EntryStamp> fmt::Debug for Cache<K, S, M> {
             .field("len", &self.len())
             .field("lifetime", &self.shared.lifetime)
             .field("flights", &self.shared.flights)
-            .field("removals", &self.shared.removals)
+            .field("callbacks", &self.shared.callbacks)
             .finish_non_exhaustive()
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
 
 use crate::cache::Cache;
-use crate::cache::write::PinnedBytes;
+use crate::cache::write::PinReservation;
 use crate::entry::stamp::{EntryStamp, Stamp};
 use crate::entry::stamped::Probe;
 use crate::error::CacheError;
@@ -24,14 +24,14 @@ impl<K: Hash + Eq, S: BuildHasher> Cache<K, S, Stamp> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let (fresh, share, removals) =
-            (self.freshness(), self.pinned_share(), &*self.shared.removals);
+        let (fresh, share, callbacks) =
+            (self.freshness(), self.pinned_share(), &*self.shared.callbacks);
         let found = self.store().with_key(&Probe(key), |stored, len| {
             if !fresh.peek(stored) {
                 return Ok(false);
             }
             if !stored.stamp.is_pinned() {
-                PinnedBytes::take(removals, len, share)?.keep();
+                PinReservation::reserve(callbacks, len, share)?.commit();
                 stored.stamp.set_pinned(true);
             }
             Ok(true)
@@ -49,7 +49,7 @@ impl<K: Hash + Eq, S: BuildHasher> Cache<K, S, Stamp> {
             let pinned = stored.stamp.is_pinned();
             if pinned {
                 stored.stamp.set_pinned(false);
-                self.shared.removals.unpin_bytes(len);
+                self.shared.callbacks.unpin_bytes(len);
             }
             pinned
         });

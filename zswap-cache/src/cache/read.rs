@@ -149,7 +149,7 @@ impl<K: Hash + Eq, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
     #[inline]
     pub(super) fn freshness(&self) -> Freshness {
         // Without stamps nothing expires, and the clock is not read.
-        let now = if M::STAMPED { self.shared.removals.clock.now() } else { 0 };
+        let now = if M::STAMPED { self.shared.callbacks.clock.now() } else { 0 };
         Freshness { now, expired: Cell::new(false) }
     }
 

@@ -15,7 +15,9 @@ impl<K: Hash + Eq, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
     pub fn retain_keys(&self, mut keep: impl FnMut(&K) -> bool) -> usize {
         self.store().remove_where(
             |stored| !keep(&stored.key),
-            |stored, len| self.shared.removals.removed(&stored, len, RemovalCause::Invalidated),
+            |stored, len| {
+                self.shared.callbacks.note_removed(&stored, len, RemovalCause::Invalidated)
+            },
         )
     }
 
@@ -23,9 +25,9 @@ impl<K: Hash + Eq, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
     /// meanwhile are not stored; others that are inserted may stay.
     pub fn clear(&self) {
         self.shared.flights.invalidate_all();
-        // Pins have to be given back, and the listener wants each key.
+        // Bytes of pins have to be released, and the listener receives each key.
         self.store().clear_with(|stored, len| {
-            self.shared.removals.removed(&stored, len, RemovalCause::Cleared);
+            self.shared.callbacks.note_removed(&stored, len, RemovalCause::Cleared);
         });
         self.store().trim();
     }
@@ -85,7 +87,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
             let gone =
                 self.store().remove_value_if(&Probe(&key), admit, |value| !keep(&key, value));
             if let Ok(Some((stored, len))) = gone {
-                self.shared.removals.removed(&stored, len, RemovalCause::Invalidated);
+                self.shared.callbacks.note_removed(&stored, len, RemovalCause::Invalidated);
                 removed += 1;
             }
         }

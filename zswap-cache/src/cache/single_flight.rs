@@ -29,7 +29,7 @@ impl<K: Hash + Eq, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
     ///
     /// # Panics
     ///
-    /// If `load` does. Threads that wait for it go on, and the first of them computes the value
+    /// If `load` does. Threads that wait for it continue, and the first of them computes the value
     /// with its own loader.
     ///
     /// # Concurrency
@@ -87,7 +87,7 @@ impl<K: Hash + Eq, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
                             return Ok(copy_value(&value)?);
                         }
                         // It failed, or has just stored its value.
-                        Outcome::Abandoned => {
+                        Outcome::NoValue => {
                             if let Some(value) = self.get(key)? {
                                 return Ok(value);
                             }

@@ -75,14 +75,14 @@ impl<K: Hash + Eq, S: BuildHasher> Cache<K, S, Stamp> {
         value: impl AsRef<[u8]>,
     ) -> Result<bool, CacheError> {
         let (value, share) = (value.as_ref(), self.pinned_share());
-        let (fresh, removals) = (self.freshness(), &*self.shared.removals);
+        let (fresh, callbacks) = (self.freshness(), &*self.shared.callbacks);
         let decide = |old: Option<&Stamped<K, Stamp>>, new: &Stamped<K, Stamp>| {
             let Some(old) = old else { return false };
             if old.stamp.version() != seen || !fresh.peek(old) {
                 return false;
             }
             new.stamp.inherit(&old.stamp);
-            if new.stamp.is_pinned() && !removals.pin_bytes(value.len(), share) {
+            if new.stamp.is_pinned() && !callbacks.pin_bytes(value.len(), share) {
                 new.stamp.set_pinned(false);
             }
             true

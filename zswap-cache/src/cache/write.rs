@@ -11,41 +11,41 @@ use crate::entry::options::Lifetime;
 use crate::entry::stamp::{EntryStamp, NewStamp};
 use crate::entry::stamped::{Probe, Stamped};
 use crate::error::CacheError;
-use crate::removal::{RemovalCause, Removals};
+use crate::removal::{CallbackState, RemovalCause};
 
-/// Bytes that were taken of the share of pinned values. The drop gives them back.
-pub(super) struct PinnedBytes<'r, K> {
-    removals: &'r Removals<K>,
+/// Bytes reserved in the pinned share; released on drop unless committed.
+pub(super) struct PinReservation<'r, K> {
+    callbacks: &'r CallbackState<K>,
     bytes: usize,
 }
 
-impl<'r, K> PinnedBytes<'r, K> {
-    /// Takes `len` bytes of a share of `share`.
+impl<'r, K> PinReservation<'r, K> {
+    /// Reserves `len` bytes of a share of `share`.
     ///
     /// # Errors
     ///
     /// [`CacheError::PinnedFull`].
-    pub(super) fn take(
-        removals: &'r Removals<K>,
+    pub(super) fn reserve(
+        callbacks: &'r CallbackState<K>,
         len: usize,
         share: usize,
-    ) -> Result<PinnedBytes<'r, K>, CacheError> {
-        if removals.pin_bytes(len, share) {
-            return Ok(PinnedBytes { removals, bytes: len });
+    ) -> Result<PinReservation<'r, K>, CacheError> {
+        if callbacks.pin_bytes(len, share) {
+            return Ok(PinReservation { callbacks, bytes: len });
         }
-        let pinned = removals.pinned.load(Ordering::Relaxed);
+        let pinned = callbacks.pinned.load(Ordering::Relaxed);
         Err(CacheError::PinnedFull { len, pinned, share })
     }
 
     /// Leaves the bytes to an entry.
-    pub(super) fn keep(mut self) {
+    pub(super) fn commit(mut self) {
         self.bytes = 0;
     }
 }
 
-impl<K> Drop for PinnedBytes<'_, K> {
+impl<K> Drop for PinReservation<'_, K> {
     fn drop(&mut self) {
-        self.removals.unpin_bytes(self.bytes);
+        self.callbacks.unpin_bytes(self.bytes);
     }
 }
 
@@ -96,7 +96,7 @@ impl<K: Hash + Eq, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
         };
         let expired = key.stamp.is_expired(self.freshness().now);
         let cause = if expired { RemovalCause::Expired } else { RemovalCause::Invalidated };
-        self.shared.removals.removed(&key, len, cause);
+        self.shared.callbacks.note_removed(&key, len, cause);
         !expired
     }
 
@@ -123,7 +123,7 @@ impl<K: Hash + Eq, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
         let removed = self.store().remove_value_if(&Probe(key), admit, decide)?;
         Ok(removed
             .inspect(|(stored, len)| {
-                self.shared.removals.removed(stored, *len, RemovalCause::Invalidated);
+                self.shared.callbacks.note_removed(stored, *len, RemovalCause::Invalidated);
             })
             .is_some())
     }
@@ -151,7 +151,7 @@ impl<K: Hash + Eq, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
         unchanged: impl FnOnce(&Stamped<K, M>, usize) -> bool,
     ) {
         if let Some((stored, len)) = self.store().remove_if(&Probe(key), unchanged) {
-            self.shared.removals.removed(&stored, len, RemovalCause::Invalidated);
+            self.shared.callbacks.note_removed(&stored, len, RemovalCause::Invalidated);
         }
     }
 
@@ -167,24 +167,24 @@ impl<K: Hash + Eq, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
         lifetime: Lifetime,
         decide: impl FnOnce(Option<&Stamped<K, M>>, &Stamped<K, M>) -> bool,
     ) -> Result<bool, (K, CacheError)> {
-        let (removals, version) = (&*self.shared.removals, self.next_version());
+        let (callbacks, version) = (&*self.shared.callbacks, self.next_version());
         let pinned = match lifetime.pinned {
             false => None,
-            true => match PinnedBytes::take(removals, value.len(), self.pinned_share()) {
+            true => match PinReservation::reserve(callbacks, value.len(), self.pinned_share()) {
                 Ok(pinned) => Some(pinned),
                 Err(error) => return Err((key, error)),
             },
         };
         let now = match lifetime.expires() {
-            true => removals.clock.now_for_deadline(),
+            true => callbacks.clock.now_for_deadline(),
             false => 0,
         };
         let stamp = M::new(NewStamp { version, now, lifetime });
         match self.store().store_if(Stamped { key, stamp }, value, decide) {
             Ok(StoredIf::Stored { replaced }) => {
-                pinned.into_iter().for_each(PinnedBytes::keep);
+                pinned.into_iter().for_each(PinReservation::commit);
                 if let Some((old, len)) = replaced {
-                    removals.removed(&old, len, RemovalCause::Replaced);
+                    callbacks.note_removed(&old, len, RemovalCause::Replaced);
                 }
                 Ok(true)
             }
@@ -192,7 +192,7 @@ impl<K: Hash + Eq, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
             Err(NotStored { key, error }) => {
                 if pinned.is_none() && key.stamp.is_pinned() {
                     // `decide` had pinned it.
-                    removals.unpin_bytes(value.len());
+                    callbacks.unpin_bytes(value.len());
                 }
                 Err((key.key, error.into()))
             }

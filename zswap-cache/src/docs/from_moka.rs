@@ -45,11 +45,11 @@
 //!   fails leaves the entry there. An insert that fails leaves nothing under its key, because stale
 //!   data is worse than none.
 //! - *No background thread evicts.* A store at the limit evicts on the thread that stores. So the
-//!   limit holds at any moment, and nothing waits for maintenance.
-//! - *Eviction is a clock*, not TinyLFU: it has no admission filter, so a scan that loads every key
-//!   counts as a use of each. Read with `peek` for scans.
-//! - *Sync.* There is no future-aware type. A hit never blocks, so call it in a task. A loader that
-//!   awaits belongs outside: load first, then insert.
+//!   limit is exceeded by at most what inserts in flight add, and nothing waits for maintenance.
+//! - *Eviction is a clock*, not TinyLFU: it has no admission filter, so a scan that gets every key
+//!   counts as a use of each. Scan with `iter` or `for_each`, which do not count as uses.
+//! - *Sync.* There is no future-aware type. With lz4 and no tier, a hit does not block, so call it
+//!   in a task. A loader that awaits belongs outside: load first, then insert.
 //!
 //! # What stays
 //!

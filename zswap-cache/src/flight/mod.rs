@@ -2,13 +2,13 @@
 //!
 //! ```text
 //!   join(key) ─► no flight: Leader ─► look again ─► load() ─► store unless stale ─► land(bytes)
-//!            └─► a flight:  Follower ─► wait ─► landed: the bytes; abandoned: join again
+//!            └─► a flight:  Follower ─► wait ─► landed: the bytes; no value: join again
 //!
 //!   remove(key) ─► flight of this key: stale, so that its value is not stored
 //! ```
 //!
 //! A flight ends when its leader's guard is dropped, by a return, an error or a panic of the
-//! loader. Flights are few, one per thread at most, so that a stripe keeps them in a plain list.
+//! loader. Flights are few (one per running loader), so a stripe keeps them in a plain list.
 
 mod waits;
 
@@ -61,8 +61,9 @@ struct FlightState {
 #[derive(Debug, Clone)]
 pub(crate) enum Outcome {
     Landed(TryArc<Vec<u8>>),
-    /// The loader failed or panicked, or there was no memory for a copy of its value.
-    Abandoned,
+    /// The loader failed or panicked, there was no memory for a copy of its value, or no thread was
+    /// waiting when the value was stored. Look up again.
+    NoValue,
 }
 
 /// Result of [`FlightTable::join`].
@@ -241,8 +242,8 @@ impl<K: Eq> LeaderGuard<'_, K> {
         // Delisted first: a thread that comes from here on finds the value in the store.
         self.delist();
         self.flight.end(|followers| match followers {
-            0 => Outcome::Abandoned,
-            _ => copy(bytes).map_or(Outcome::Abandoned, Outcome::Landed),
+            0 => Outcome::NoValue,
+            _ => copy(bytes).map_or(Outcome::NoValue, Outcome::Landed),
         });
     }
 
@@ -268,12 +269,12 @@ impl<K: Eq> Drop for LeaderGuard<'_, K> {
     }
 }
 
-/// Abandons a flight, unless it has ended.
+/// Ends a flight without a value, unless it has ended.
 struct EndOnDrop<'f>(&'f Flight);
 
 impl Drop for EndOnDrop<'_> {
     fn drop(&mut self) {
-        self.0.end(|_| Outcome::Abandoned);
+        self.0.end(|_| Outcome::NoValue);
     }
 }
 

@@ -36,7 +36,7 @@ impl<'f> Wait<'f> {
                 return Err(CacheError::Recursive);
             }
             // Acquire: pairs with the Release in `Flight::end`. A flight that is over holds up no
-            // thread: the one that waits for it is about to go on.
+            // thread: the one that waits for it is about to continue.
             let next = waits.iter().find(|(thread, waited_for)| {
                 *thread == at.leader && !waited_for.is_over.load(Ordering::Acquire)
             });

@@ -10,7 +10,7 @@ use crate::backing::Tier;
 use crate::backing::record::{DirectoryItem, HEADER, directory_len, read_directory, read_record};
 use crate::value::tier_place::PlaceParts;
 
-/// A buffer that a thread keeps for its next read has at most so many bytes.
+/// The most bytes of a buffer that a thread keeps for its next read.
 const KEPT: usize = 128 << 10;
 
 /// How often a record is read that turns out to be damaged.

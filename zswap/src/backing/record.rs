@@ -7,9 +7,9 @@
 //!   footer      | checksum 4 | segment's id 4 | records 4 | mark 4 |
 //! ```
 //!
-//! Keys are not written. A record has what tells it from any other one: a recycled segment has
+//! Keys are not written. A record has what distinguishes it from others: a recycled segment has
 //! another id, a misdirected read another hash, and damaged bytes another checksum. The directory
-//! is a hint for the one who drops or compacts the segment: without it, entries of a dropped
+//! is a hint for the code that drops or compacts the segment: without it, entries of a dropped
 //! segment stay until they are looked up.
 //!
 //! Whatever bytes come back from a backing store, reading them neither panics nor reads beyond

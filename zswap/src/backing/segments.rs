@@ -99,7 +99,7 @@ impl TierSegments {
     pub(crate) fn written(&self, id: u32) -> (usize, usize) {
         let slot = self.slot(self.slot_of(id));
         // Relaxed: written before any place of the segment was given out under a lock. If the slot
-        // was reused meanwhile, the id tells.
+        // was reused meanwhile, the id differs.
         let read = |word: &AtomicU32| word.load(Ordering::Relaxed) as usize;
         (read(&slot.written), read(&slot.records))
     }
@@ -253,8 +253,8 @@ impl SegmentOrder {
         self.used.front().copied()
     }
 
-    /// Writes the segments to which the fewest bytes refer to `into`, and returns those it has
-    /// written, the emptiest first. Of equal ones the oldest comes first.
+    /// Fills `into` with the segments that have the fewest live bytes, emptiest first, and returns
+    /// the filled part. Ties go to the oldest.
     pub(crate) fn emptiest<'l>(
         &self,
         segments: &TierSegments,

@@ -277,7 +277,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let object = pin(pool, handle).ok()?;
         prefetch(&object, LINES);
         if let Some(meter) = self.index().meter() {
-            meter.asked(full_hash);
+            meter.note_lookup(full_hash);
         }
         shard.count_hit(at, Access::Load);
         Some((object, meta))

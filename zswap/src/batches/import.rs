@@ -31,7 +31,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// A compressed block is decoded, which shows that it has the length that it claims, and its
     /// bytes are kept as they are. Nothing is compressed. If only a retired pool or the cold one
     /// has its codec, then it is decoded by that and stored anew. The codec's own check is all that
-    /// tells damaged bytes, so keep a checksum with them if they were anywhere else.
+    /// detects damaged bytes, so keep a checksum with them if they were anywhere else.
     ///
     /// # Errors
     ///

@@ -144,8 +144,8 @@ impl<K, S> StoreBuilder<K, S> {
         self
     }
 
-    /// Sets whether what compresses to 1/4 or less is spared by every second turn of the eviction
-    /// clock, since evicting it gains little (default false). Needs [`AtLimit::Evict`].
+    /// Sets whether every second turn of the eviction clock spares blocks that compress to 1/4 or
+    /// less, since evicting them gains little (default false). Needs [`AtLimit::Evict`].
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
@@ -159,8 +159,8 @@ impl<K, S> StoreBuilder<K, S> {
     /// # }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn keep_compressible(mut self, unused_ref: bool) -> Self {
-        self.eviction.keep_compressible = unused_ref;
+    pub fn keep_compressible(mut self, keep: bool) -> Self {
+        self.eviction.keep_compressible = keep;
         self
     }
 }
@@ -181,7 +181,7 @@ impl<K: Clone, S> StoreBuilder<K, S> {
     /// - What is [kept](EvictionDecision::Keep) counts as used, and [in the
     ///   statistics](crate::StoreStats::evictions_kept). If the listener panics, the entry is kept.
     ///   So is one that cannot be shown, because its object or memory for a list of blocks is
-    ///   missing; a load tells the reason.
+    ///   missing; a load returns the reason.
     /// - A store that needs room asks until enough may go. If the listener keeps all entries, each
     ///   of which is shown once or twice, then the store fails with
     ///   [`Error::Full`](crate::Error::Full), which says so. `store` removes the older value under

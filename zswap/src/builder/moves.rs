@@ -11,7 +11,7 @@ use crate::moving::background::start_drain;
 use crate::moving::cold::start_heat_clock;
 use crate::store::Store;
 use crate::store::cold_state::DEFAULT_COLD_TURN;
-use crate::store::drain_state::{DrainPolicy, StartDrain};
+use crate::store::drain_state::{DrainPolicy, StartJob};
 
 /// Settings of moves. What they start has more bounds on keys and hasher than a store has, so each
 /// setting comes with a function.
@@ -20,8 +20,8 @@ pub(super) struct MoveSettings<K, S> {
     cold_turn: Duration,
     drain_policy: DrainPolicy,
     /// `None` if the hasher was set later: `build` refuses that.
-    start_drain: Option<StartDrain<K, S>>,
-    start_clock: Option<StartDrain<K, S>>,
+    start_drain: Option<StartJob<K, S>>,
+    start_clock: Option<StartJob<K, S>>,
 }
 
 impl<K, S> Default for MoveSettings<K, S> {

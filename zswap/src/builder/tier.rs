@@ -10,14 +10,14 @@ use crate::backing::{Tier, TierPolicy};
 use crate::build_error::BuildError;
 use crate::pressure::writeback::background::start_writeback;
 use crate::store::Store;
-use crate::store::drain_state::StartDrain;
+use crate::store::drain_state::StartJob;
 
 /// Settings of a tier.
 pub(super) struct TierSettings<K, S> {
     backing: Option<Arc<dyn BackingStore>>,
     policy: Option<TierPolicy>,
     /// `None` if the hasher was set later: `build` refuses that.
-    start: Option<StartDrain<K, S>>,
+    start: Option<StartJob<K, S>>,
 }
 
 impl<K, S> Default for TierSettings<K, S> {

@@ -46,9 +46,9 @@
 //! - The buffer that each thread keeps for [`load_with`](crate::Store::load_with).
 //! - Code and static data.
 //!
-//! # Give memory back
+//! # Release memory
 //!
-//! | call | moves blocks | gives back |
+//! | call | moves blocks | releases |
 //! |---|---|---|
 //! | [`trim`](crate::Store::trim) | no | free frames, idle contexts, free index memory |
 //! | [`compact`](crate::Store::compact) | yes | also frames with few blocks in them |

@@ -16,7 +16,7 @@
 //! | [`at_limit`] | a full store | for |
 //! |---|---|---|
 //! | [`Refuse`] | returns [`Error::Full`] | data that exists nowhere else |
-//! | [`Evict`] | removes what was not used for the longest time | caches |
+//! | [`Evict`] | evicts the coldest blocks (CLOCK, approximately least recently used) | caches |
 //!
 //! [`at_limit`]: crate::StoreBuilder::at_limit
 //! [`Refuse`]: crate::AtLimit::Refuse
@@ -56,7 +56,7 @@
 //!
 //! # A place of your own for what is evicted
 //!
-//! [`on_evict`](crate::StoreBuilder::on_evict) tells a key after the value is gone.
+//! [`on_evict`](crate::StoreBuilder::on_evict) receives the key after the value is freed.
 //! [`on_evict_with`](crate::StoreBuilder::on_evict_with) shows the value before it is freed. The
 //! listener saves it and lets it go, or keeps it, for example because it could not be saved:
 //!
@@ -105,9 +105,9 @@
 //!
 //! # When a store accepts blocks again
 //!
-//! A store that refuses accepts blocks again once it holds less than
-//! [`accept_percent`](crate::StoreBuilder::accept_percent) of its limit. Without that distance it
-//! would accept and refuse by turns, and search for memory each time.
+//! A store that refuses accepts blocks again once it holds at most
+//! [`accept_percent`](crate::StoreBuilder::accept_percent) of its limit. Without this gap it would
+//! alternate between accepting and refusing, and search for memory each time.
 //!
 //! # A tier below memory
 //!
@@ -130,7 +130,7 @@
 //! [`Refuse`]: crate::tier::TierPolicy::Refuse
 //!
 //! - A block in the tier costs its entry in the index. It counts in `len`, and all operations work
-//!   on it. [`tier_of`](crate::Store::tier_of) tells where a block is.
+//!   on it. [`tier_of`](crate::Store::tier_of) returns where a block is.
 //! - A load reads the record and checks it. If the medium has lost or damaged it, that is a miss:
 //!   the entry is removed, and the eviction listener is called. If the medium fails, it is
 //!   [`Error::TierFailed`](crate::Error::TierFailed), and the block stays.

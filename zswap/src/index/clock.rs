@@ -23,7 +23,7 @@ use crate::index::tiered::OnCold;
 const ENTRIES: usize = 128;
 const BUCKETS: usize = 128;
 
-/// How the eviction clock treats an entry, as told by [`StoreBuilder::eviction_advice`].
+/// How the eviction clock treats an entry, as set by [`StoreBuilder::eviction_advice`].
 ///
 /// [`StoreBuilder::eviction_advice`]: crate::StoreBuilder::eviction_advice
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

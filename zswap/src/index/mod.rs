@@ -82,7 +82,7 @@ pub(crate) struct Index<K> {
     bytes: AtomicUsize,
     /// The shard that the clock's hand is in, modulo the number of shards.
     hand: AtomicUsize,
-    /// Notes how soon blocks that left are asked for again, if the store was built with a meter.
+    /// Notes how soon blocks that left are looked up again, if the store was built with a meter.
     meter: Option<Box<ThrashMeter>>,
     /// The tier that entries may be in, if there is one.
     tier: Option<Arc<Tier>>,

@@ -35,10 +35,10 @@ pub(crate) enum PackedEntry {
 }
 
 const _: () =
-    assert!(size_of::<PackedEntry>() == 16, "one a block: it is part of every density figure");
+    assert!(size_of::<PackedEntry>() == 16, "every block has one: it is in every density figure");
 const _: () = assert!(
     size_of::<Option<(u64, PackedEntry)>>() == 24,
-    "an empty state of a table costs no flag"
+    "an empty bucket needs no flag: the niche of PackedEntry marks it"
 );
 
 /// State of an entry: its distance from home, the number of its pool, and its heat.

@@ -5,8 +5,8 @@
 //!   | length: 16 bits | object's length: 16 bits | raw: 1, length: 2, object's length: 2 bits |
 //! ```
 //!
-//! Lengths are 1 to 262 144 and kept less one; the third byte has their highest bits. [`PackedLen`]
-//! is for blocks that are in no pool: these may be empty.
+//! Lengths are 1 to 262 144. They are stored minus one; the last byte has their high bits.
+//! [`PackedLen`] is for blocks that are in no pool: these may be empty.
 
 use crate::value::MAX_BLOCK_SIZE;
 use crate::value::meta::ObjectMeta;

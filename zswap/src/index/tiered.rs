@@ -16,7 +16,7 @@ use crate::value::{Value, ValueId};
 pub(crate) enum OnCold {
     /// It is taken out of the index.
     Take,
-    /// It stays, and the hand goes on behind it.
+    /// It stays, and the hand continues behind it.
     Pass,
     /// It stays, and the hand stays at it.
     Stop,

@@ -11,8 +11,8 @@ impl EvictionDebt {
     /// Charges the bytes by which the store has grown, which are negative if it has shrunk.
     /// Returns the debt.
     pub(crate) fn charge(&self, bytes: isize) -> isize {
-        // Relaxed: an account. If two threads pay the same debt, they evict too much once, which is
-        // credited.
+        // Relaxed: an account. If two threads evict for the same debt, they evict too much once,
+        // which is credited.
         self.0.fetch_add(bytes, Ordering::Relaxed).wrapping_add(bytes)
     }
 
@@ -21,7 +21,7 @@ impl EvictionDebt {
         self.charge(-(bytes as isize))
     }
 
-    /// Forgives the debt, and the credit.
+    /// Resets debt and credit to 0.
     pub(crate) fn reset(&self) {
         // Relaxed: as in `charge`.
         self.0.store(0, Ordering::Relaxed);

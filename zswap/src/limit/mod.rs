@@ -69,10 +69,10 @@ pub(crate) struct Limit {
     as_of_switches: AtomicU64,
     /// Held while those three are written.
     refresh: Mutex<()>,
-    /// A store with a tier: from so many bytes on its job writes. [`NONE`] without.
+    /// Held bytes from which on the job of a tier writes. [`NONE`] without a tier.
     relief_from: AtomicUsize,
     has_tier: bool,
-    /// A store was admitted that holds as much.
+    /// A store that holds at least that much was admitted.
     relief_wanted: AtomicBool,
 }
 
@@ -241,8 +241,8 @@ impl Limit {
     /// Judges one more block in `pool` by an upper bound. Returns `None` if all pools have to be
     /// asked.
     ///
-    /// If `pays`, a store above its low watermark evicts what it adds, so a bound below the limit
-    /// is enough.
+    /// If `evicts_growth`, a store above its low watermark evicts what it adds, so a bound below
+    /// the limit is enough.
     #[inline]
     pub(crate) fn admit_by_bound(
         &self,
@@ -250,7 +250,7 @@ impl Limit {
         pool: &PoolRef,
         manager: &PoolManager,
         index_bytes: usize,
-        pays: bool,
+        evicts_growth: bool,
     ) -> Option<Admission> {
         // Acquire: pairs with the Release in `measure_pools`: the bound is that of the count.
         if self.as_of_switches.load(Ordering::Acquire) != manager.switches()
@@ -273,7 +273,7 @@ impl Limit {
             self.set_above_low_watermark(full, false);
             return Some(Admission::Room);
         }
-        (pays && held < max).then_some(Admission::AboveLowWatermark { held })
+        (evicts_growth && held < max).then_some(Admission::AboveLowWatermark { held })
     }
 
     /// Judges one more block by what all pools hold. Transient bytes, which will be freed without

@@ -38,11 +38,11 @@ use crate::limit::decision::DecidingListener;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AtLimit {
-    /// Refuses what is to be stored, with [`Error::Full`](crate::Error::Full), until it holds no
-    /// more than the threshold.
+    /// Refuses what is to be stored, with [`Error::Full`](crate::Error::Full), until the store is
+    /// below its low watermark.
     #[default]
     Refuse,
-    /// Removes the blocks that were not used for the longest time.
+    /// Evicts the coldest blocks (CLOCK, approximately least recently used).
     Evict,
 }
 

@@ -75,7 +75,7 @@ fn classify(error: io::Error) -> BackingError {
 mod tests {
     use super::*;
 
-    /// A file that takes and returns at most so many bytes per call, and is interrupted each
+    /// A file that takes and returns at most this many bytes per call, and is interrupted each
     /// second call.
     struct Slow {
         bytes: Vec<u8>,
@@ -111,7 +111,7 @@ mod tests {
         }
     }
 
-    /// Short transfers go on at an aligned offset, interrupted ones are repeated.
+    /// Short transfers continue at an aligned offset, interrupted ones are repeated.
     #[test]
     fn short_transfers_go_on_aligned() {
         let contents: Vec<u8> = (1..=48).collect();
@@ -137,7 +137,7 @@ mod tests {
         }
     }
 
-    /// A disk or quota that is full in the middle is told from other failures.
+    /// A disk or quota that is full in the middle is recognised as such.
     #[test]
     fn full_disk_is_full() {
         for (kind, full) in [

@@ -212,7 +212,8 @@ impl<B: BackingStore, S: Seal> SealedStore<B, S> {
         Ok(number)
     }
 
-    /// Opens the pieces in `window`, of which `first` is the first, and copies what `into` wants.
+    /// Opens the pieces `numbers`, which are in `window`, and copies their bytes from `offset` on
+    /// to `into`.
     fn open_pieces(
         &self,
         write: u64,
@@ -237,7 +238,8 @@ impl<B: BackingStore, S: Seal> SealedStore<B, S> {
         Ok(())
     }
 
-    /// Reads the pieces `numbers`, and what the inner store reads besides.
+    /// Reads the pieces that contain `into.len()` bytes at `offset`, with what the alignment of the
+    /// inner store adds, and copies those bytes to `into`.
     fn read_pieces(
         &self,
         segment: SegmentNumber,

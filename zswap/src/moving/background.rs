@@ -250,13 +250,13 @@ impl<K, S> Store<K, S> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn drain_progress(&self) -> DrainProgress {
-        let left = self.blocks_to_drain();
+        let remaining = self.blocks_to_drain();
         let background = self.drain_state().background.lock();
         DrainProgress {
             is_active: background.has_job && !background.is_paused,
             is_paused: background.is_paused,
             moved: background.moved,
-            left,
+            remaining,
             last_end: background.last_end,
         }
     }

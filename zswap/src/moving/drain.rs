@@ -52,7 +52,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
     /// }
     /// store.switch(&"zsmalloc(chain=8)+lz4".parse()?)?;
     /// let report = store.drain(DrainBudget::UNLIMITED);
-    /// assert_eq!((report.moved, report.left, report.end), (1000, 0, DrainEnd::Empty));
+    /// assert_eq!((report.moved, report.remaining, report.end), (1000, 0, DrainEnd::Empty));
     /// assert_eq!(store.load_vec(&7)?.unwrap(), format!("{:>3000}", 7).as_bytes());
     /// # }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -230,7 +230,7 @@ impl Drain {
         }
     }
 
-    fn finish(self, left: usize, held_after: usize) -> DrainReport {
-        DrainReport { left, held_after, end: self.end.unwrap_or_default(), ..self.report }
+    fn finish(self, remaining: usize, held_after: usize) -> DrainReport {
+        DrainReport { remaining, held_after, end: self.end.unwrap_or_default(), ..self.report }
     }
 }

@@ -81,14 +81,14 @@ impl<'t> Move<'t> {
 }
 
 /// A copy of a value.
-struct Copy {
+struct CopiedValue {
     value: Value,
     recompressed: bool,
 }
 
-impl Copy {
+impl CopiedValue {
     /// Returns the copy if its objects have at most `max_len` bytes. Frees it otherwise.
-    fn within(self, max_len: usize) -> Result<Copy, KeptReason> {
+    fn within(self, max_len: usize) -> Result<CopiedValue, KeptReason> {
         if self.value.object_len() <= max_len { Ok(self) } else { Err(KeptReason::NotSmaller) }
     }
 }
@@ -134,7 +134,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                 .and_then(|copy| copy.within(to.max_len(large.object_len()))),
         };
         let (new, recompressed) = match copy {
-            Ok(Copy { value, recompressed }) => (value, recompressed),
+            Ok(CopiedValue { value, recompressed }) => (value, recompressed),
             Err(KeptReason::NotSmaller) => {
                 let hash = self.hash(&key);
                 self.index().edit(hash, |shard, hash| shard.keep_idle(hash, &key, seen));
@@ -182,10 +182,10 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         value: PinnedValue<'_, '_>,
         target: &PoolRef,
         buffer: &mut BlockBuffer<'_>,
-    ) -> Result<Copy, KeptReason> {
+    ) -> Result<CopiedValue, KeptReason> {
         match value {
             PinnedValue::SameFilled { word, len } => {
-                Ok(Copy { value: Value::SameFilled { word, len }, recompressed: false })
+                Ok(CopiedValue { value: Value::SameFilled { word, len }, recompressed: false })
             }
             PinnedValue::Pooled { pool, object, meta } => {
                 self.copy_block(pool, object, meta, target, usize::MAX, buffer)
@@ -205,7 +205,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         target: &PoolRef,
         max_len: usize,
         buffer: &mut BlockBuffer<'_>,
-    ) -> Result<Copy, KeptReason> {
+    ) -> Result<CopiedValue, KeptReason> {
         let same_codec = pool.spec().compressor == target.spec().compressor;
         let (handle, meta) = if same_codec {
             if meta.object_len > max_len {
@@ -222,7 +222,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         };
         let object = PooledObject::new(target.clone(), handle);
         let value = Value::Pooled(PooledBlock { object, meta });
-        Ok(Copy { value, recompressed: !same_codec })
+        Ok(CopiedValue { value, recompressed: !same_codec })
     }
 
     /// Copies all blocks of a value, even those that are in `target` already, because each has one
@@ -232,7 +232,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         large: &LargeValue,
         target: &PoolRef,
         buffer: &mut BlockBuffer<'_>,
-    ) -> Result<Copy, KeptReason> {
+    ) -> Result<CopiedValue, KeptReason> {
         let mut parts = Vec::new();
         parts.try_reserve_exact(large.parts.len()).map_err(|_| KeptReason::OutOfMemory)?;
         let (mut backoff, mut recompressed) = (Backoff::default(), false);
@@ -253,7 +253,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                 TryArc::try_new(large).map(Value::Large).map_err(|_| KeptReason::OutOfMemory)?
             }
         };
-        Ok(Copy { value, recompressed })
+        Ok(CopiedValue { value, recompressed })
     }
 }
 

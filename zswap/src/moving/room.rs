@@ -32,7 +32,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         Room { measured: self.has_room_for_copies(batch_bytes(batch)), compacted: false }
     }
 
-    /// Returns whether a copy of so many bytes may be made without passing the limit.
+    /// Returns whether a copy of this many bytes may be made without passing the limit.
     fn has_room_for_copies(&self, bytes: usize) -> bool {
         let Some(max) = self.limit().bytes() else { return true };
         let wanted = bytes.saturating_add(GROWTH);

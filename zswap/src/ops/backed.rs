@@ -205,7 +205,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             Ok(Exchanged { old, unused_ref }) => {
                 drop(unused_ref);
                 self.free(old);
-                self.owe_for_readmission(added);
+                self.charge_for_readmission(added);
                 if let Some(tier) = self.index().tier() {
                     tier.counters.readmitted.add(1);
                 }

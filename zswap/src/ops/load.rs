@@ -22,7 +22,7 @@ use crate::value::error::Error;
 /// # Load, peek, take
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Copies what is stored under `key` to the front of `buffer` and returns its length, or `None`
-    /// if there is nothing. Counts as a use, so the entry is evicted later.
+    /// if there is nothing. Counts as a use, which delays eviction.
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
@@ -42,6 +42,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// - [`Error::BufferTooSmall`], with the length needed.
     /// - [`Error::Pool`], [`Error::AllocatorPanicked`], [`Error::Codec`]: the pool or the
     ///   compressor failed, or the checksum is wrong. The front of the buffer is unspecified.
+    /// - [`Error::TierFailed`]: the block is in the tier, which could not be read.
+    /// - [`Error::WouldBlock`]: the block is in the tier, and this thread is in a
+    ///   [`NoBlock`](crate::plugin::NoBlock) section.
     ///
     /// If the allocator cannot count one more reader of this block, the load waits for others to
     /// finish. zsmalloc counts any number, as long as there is memory for it; any allocator counts
@@ -51,8 +54,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     ///
     /// # Concurrency
     ///
-    /// Holds no lock while it decompresses or waits. May block if the compressor needs a context to
-    /// decompress and has none yet.
+    /// Holds no lock while it decompresses or waits. May block to create a decompression context,
+    /// or to read from the tier.
     #[doc(alias = "get")]
     pub fn load<Q>(&self, key: &Q, buffer: &mut [u8]) -> Result<Option<usize>, Error>
     where

@@ -106,7 +106,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         if matches!(access, Access::Load | Access::LoadResident | Access::Take)
             && let Some(meter) = self.index().meter()
         {
-            meter.asked(hash);
+            meter.note_lookup(hash);
         }
         loop {
             let (mut shard, table_hash) = self.index().lock(hash);

@@ -37,7 +37,7 @@ struct SampleShare {
 }
 
 impl SampleShare {
-    /// Returns whether a sample of so many blocks has less than its share of those passed.
+    /// Returns whether a sample of this many blocks has less than its share of those passed.
     fn lags(&self, taken: usize) -> bool {
         let [taken, wanted, cold, passed] =
             [taken, self.wanted, self.cold, self.passed].map(|count| count as u128);

@@ -1,5 +1,6 @@
-//! Scans: the keys of a store, and removal of all values that a closure rejects. One shard at a
-//! time, so that no other thread waits long; each shard as it was at one moment.
+//! Scans: the keys of a store, and removal of all values that a closure rejects.
+//!
+//! A scan locks one stretch of a shard at a time. It is not a snapshot.
 
 use std::hash::{BuildHasher, Hash};
 

@@ -53,8 +53,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     ///
     /// # Errors
     ///
-    /// [`Error`]. Whatever the reason, nothing is then stored under `key`. The older block is
-    /// removed, because stale data is worse than none. The key is dropped.
+    /// [`Error`]. After any error, nothing is stored under `key`. The older block is removed,
+    /// because stale data is worse than none. The key is dropped.
     ///
     /// # Panics
     ///

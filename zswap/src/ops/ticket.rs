@@ -1,5 +1,5 @@
-//! Loads that never block, for asynchronous callers: a block in memory at once, one in the tier by
-//! a ticket.
+//! Loads that never read the tier, for asynchronous callers: they return a block in memory at once,
+//! and a ticket for one in the tier.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};

@@ -165,7 +165,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Decides what becomes of a cold entry under the hand, in its locked shard. Chooses one for
-    /// each step of the hand, which then goes on behind it.
+    /// each step of the hand, which then continues behind it.
     fn choose_candidate<'p>(
         &self,
         listener: &'p DecidingListener<K>,

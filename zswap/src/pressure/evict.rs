@@ -10,7 +10,7 @@
 //! All of it happens in the call that stores, and with no lock held: an entry is taken out of its
 //! shard, then freed, then the listener is called. A listener that decides is called before that:
 //! see [`candidates`](super::candidates). What the allocators release by themselves meanwhile
-//! (zsmalloc's compaction, on the executor) brings the store below its threshold again.
+//! (zsmalloc's compaction, on the executor) brings the store below its low watermark again.
 
 use std::hash::{BuildHasher, Hash};
 
@@ -55,7 +55,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         }
         let verdict = match verdict {
             Some(Admission::Room) => return Ok(()),
-            Some(pressed) if !self.has_transient_bytes(pool, max) => pressed,
+            Some(verdict) if !self.has_transient_bytes(pool, max) => verdict,
             _ => {
                 self.release_transient(pool, max);
                 self.admit_by_measure(max)?
@@ -78,10 +78,11 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         &self,
         max: usize,
         pool: &PoolRef,
-        pays: bool,
+        evicts_growth: bool,
     ) -> Result<Option<Admission>, Error> {
         call_allocator(|| {
-            self.limit().admit_by_bound(max, pool, self.manager(), self.index().bytes(), pays)
+            let index_bytes = self.index().bytes();
+            self.limit().admit_by_bound(max, pool, self.manager(), index_bytes, evicts_growth)
         })
     }
 
@@ -113,8 +114,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Returns the held bytes that are no reason to evict or refuse: [contexts in
-    /// flight](Self::contexts_in_flight), and for a store that evicts, which would evict in vain
-    /// for them, pools that await destruction.
+    /// flight](Self::in_flight_context_bytes), and pools that await destruction if the store
+    /// evicts. It would evict for those in vain.
     fn transient_bytes(&self) -> usize {
         let pending = if self.relieves_memory() { self.manager().pending_bytes() } else { 0 };
         pending.saturating_add(self.in_flight_context_bytes())

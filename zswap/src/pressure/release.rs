@@ -43,7 +43,7 @@ pub(crate) enum PoolScope {
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Releases free memory to the system: pools that await destruction, frames of all other pools
     /// that hold no object, index memory beyond what the entries need, and contexts that no thread
-    /// uses. Returns the bytes given back.
+    /// uses. Returns the released bytes.
     ///
     /// Moves no object, so frames that are partly used stay: see [`compact`](Self::compact) for
     /// those. Contexts are created again when they are needed. A full store does this by itself
@@ -147,7 +147,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// Compacts every pool that could release `min_gain` bytes or more by its own estimate, and
     /// those that [make no estimate](zpool_core::Capabilities::estimates_compaction). Returns the
-    /// bytes given back.
+    /// released bytes.
     pub(crate) fn compact_pools(&self, min_gain: usize, scope: PoolScope) -> usize {
         let mut freed = 0;
         self.visit(scope, |pool| {

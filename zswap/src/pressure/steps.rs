@@ -17,7 +17,7 @@ const MEASURED: usize = 16;
 /// The most pools that a step of eviction trims, of those that its entries were in.
 const TRIMMED: usize = 8;
 
-/// A store that pays its eviction debt forgives it when a listener has kept so many entries.
+/// If a listener keeps this many entries, evicting for the debt stops and the debt is reset.
 const KEPT_FOR_DEBT: usize = 32;
 
 /// Result of a step that makes room.

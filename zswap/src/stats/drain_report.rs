@@ -65,8 +65,8 @@ pub enum DrainEnd {
     Limit,
     /// There is no memory for a copy of the next entry.
     OutOfMemory,
-    /// The entries that are left did not move in a whole pass over the index: they are
-    /// unreadable, refused by the current pool, or have more readers than their allocator counts.
+    /// The remaining entries did not move in a whole pass over the index: they are unreadable,
+    /// refused by the current pool, or have more readers than their allocator counts.
     Stuck,
 }
 
@@ -105,7 +105,7 @@ pub struct DrainReport {
     /// Entries that were passed over because their allocator counts no more readers.
     pub busy: usize,
     /// Blocks in retired pools when the call ended. Each block of a longer value counts.
-    pub left: usize,
+    pub remaining: usize,
     /// Bytes of the moved objects before the move.
     pub object_bytes_before: usize,
     /// Bytes of the moved objects after it.
@@ -149,7 +149,7 @@ pub struct DrainProgress {
     /// Entries moved since the drain was last asked for.
     pub moved: usize,
     /// Blocks in retired pools. Each block of a longer value counts.
-    pub left: usize,
+    pub remaining: usize,
     /// The reason why the latest step ended. `None` before the first.
     pub last_end: Option<DrainEnd>,
 }

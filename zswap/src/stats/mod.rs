@@ -22,9 +22,9 @@ use crate::value::error::Error;
 /// values add up exactly while no call runs. `Display` prints a table.
 ///
 /// ```text
-///   entries    = stored_compressed + stored_raw + same_filled + large_values + tier.backed
-///   held_bytes = pool_bytes + context_bytes + index_bytes
-///   pool_bytes = the parts of `current`, summed over all pools
+///   entries      = stored_compressed + stored_raw + same_filled + large_values + tier.backed
+///   bytes_held() = pool_bytes + context_bytes + index_bytes
+///   pool_bytes   = the parts of `current`, summed over all pools
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -81,7 +81,7 @@ pub struct StoreStats {
     /// Times that an entry was to be evicted, and the listener of
     /// [`on_evict_with`](crate::StoreBuilder::on_evict_with) kept it, or it could not be shown.
     pub evictions_kept: u64,
-    /// Moved to another pool, by a [drain](crate::Store::drain).
+    /// Entries moved to another pool, by a [drain](crate::Store::drain) or by the heat clock.
     pub moved: u64,
     /// Blocks that were not compressed because they look random.
     pub incompressible_skipped: u64,
@@ -102,7 +102,7 @@ pub struct StoreStats {
     pub listeners_panicked: u64,
     /// Statistics of the cold pool, if there is one.
     pub cold: Option<ColdStats>,
-    /// How soon blocks that were made cold or evicted were asked for again, if the store has a
+    /// How soon blocks that were made cold or evicted were looked up again, if the store has a
     /// [thrash meter](crate::StoreBuilder::thrash_meter).
     pub thrash: Option<ThrashStats>,
     /// How long stores and loads took, if the store has [latency
@@ -136,7 +136,8 @@ pub struct Rejected {
     pub alloc_failed: u64,
     /// There was no current pool.
     pub no_pool: u64,
-    /// The block was over the block size, or the value over the longest one.
+    /// The value was longer than [`max_value_len`](crate::StoreBuilder::max_value_len), or an
+    /// imported block does not fit this store.
     pub bad_input: u64,
 }
 

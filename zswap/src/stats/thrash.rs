@@ -1,9 +1,9 @@
-//! The thrash meter: how soon blocks that were evicted or made cold are asked for again.
+//! The thrash meter: how soon blocks that were evicted or made cold are looked up again.
 //!
 //! ```text
 //!   evicted, made cold ─► slot of the key's hash: a tag, the kind, the second
 //!   load, take         ─► same tag? one more in the bucket of its age; the slot is free again
-//!   removed, replaced  ─► same tag? removed without having been asked for
+//!   removed, replaced  ─► same tag? removed before it was looked up again
 //! ```
 //!
 //! Only one key in [`SAMPLED_ONE_IN`] is looked at, by its hash. The others cost a comparison. A
@@ -47,13 +47,13 @@ pub struct ThrashStats {
 pub struct ThrashCounts {
     /// Blocks that left.
     pub noted: u64,
-    /// Blocks that were asked for again: in less than 1 second, less than 2, less than 4, and so on
+    /// Blocks that were looked up again: in less than 1 second, less than 2, less than 4, and so on
     /// to 128.
-    pub asked_again: [u64; THRASH_BUCKETS],
-    /// Blocks that were asked for again after 128 seconds or more.
-    pub asked_later: u64,
-    /// Blocks that were removed or replaced without having been asked for.
-    pub removed_unasked: u64,
+    pub reloaded: [u64; THRASH_BUCKETS],
+    /// Blocks that were looked up again after 128 seconds or more.
+    pub reloaded_late: u64,
+    /// Blocks that were removed or replaced before they were looked up again.
+    pub removed_unread: u64,
     /// Blocks whose fate is unknown, because a newer one took their slot.
     pub displaced: u64,
 }
@@ -76,7 +76,7 @@ pub(crate) struct ThrashMeter {
 #[derive(Debug, Default)]
 struct ThrashCounters {
     noted: AtomicU64,
-    asked: [AtomicU64; THRASH_BUCKETS + 1],
+    reloaded: [AtomicU64; THRASH_BUCKETS + 1],
     removed: AtomicU64,
     displaced: AtomicU64,
 }
@@ -115,17 +115,17 @@ impl ThrashMeter {
 
     /// Notes that a key was looked up.
     #[inline]
-    pub(crate) fn asked(&self, hash: u64) {
+    pub(crate) fn note_lookup(&self, hash: u64) {
         if let Some((slot, tag)) = self.place(hash) {
-            self.asked_at(slot, tag, self.born.elapsed().as_secs());
+            self.note_lookup_at(slot, tag, self.born.elapsed().as_secs());
         }
     }
 
-    fn asked_at(&self, slot: &AtomicU64, tag: u64, second: u64) {
+    fn note_lookup_at(&self, slot: &AtomicU64, tag: u64, second: u64) {
         let Some(word) = take(slot, tag) else { return };
         let age = second.saturating_sub(word & ((1 << SECOND_BITS) - 1));
         let bucket = (u64::BITS - age.leading_zeros()) as usize;
-        count(&self.counts_of(word).asked[bucket.min(THRASH_BUCKETS)]);
+        count(&self.counts_of(word).reloaded[bucket.min(THRASH_BUCKETS)]);
     }
 
     /// Notes that the value of a key was removed or replaced.
@@ -166,9 +166,9 @@ impl ThrashCounters {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         ThrashCounts {
             noted: read(&self.noted),
-            asked_again: std::array::from_fn(|bucket| read(&self.asked[bucket])),
-            asked_later: read(&self.asked[THRASH_BUCKETS]),
-            removed_unasked: read(&self.removed),
+            reloaded: std::array::from_fn(|bucket| read(&self.reloaded[bucket])),
+            reloaded_late: read(&self.reloaded[THRASH_BUCKETS]),
+            removed_unread: read(&self.removed),
             displaced: read(&self.displaced),
         }
     }
@@ -192,32 +192,32 @@ mod tests {
 
     /// A block counts in the bucket of its age, once, and by its kind.
     #[test]
-    fn asked_block_counts_by_age_once() {
+    fn reloaded_block_counts_by_age_once() {
         let meter = ThrashMeter::new();
         let slot = &meter.slots[0];
         for (age, bucket) in [(0, 0), (1, 1), (2, 2), (3, 2), (4, 3), (127, 7), (128, 8), (9999, 8)]
         {
             let read = |counts: ThrashCounts| {
-                [&counts.asked_again[..], &[counts.asked_later]].concat()[bucket]
+                [&counts.reloaded[..], &[counts.reloaded_late]].concat()[bucket]
             };
             let before = read(meter.stats().evicted);
             meter.note_at(slot, 7, Departure::Evicted, 1000);
-            meter.asked_at(slot, 8, 1000 + age);
-            meter.asked_at(slot, 7, 1000 + age);
-            meter.asked_at(slot, 7, 1000 + age);
+            meter.note_lookup_at(slot, 8, 1000 + age);
+            meter.note_lookup_at(slot, 7, 1000 + age);
+            meter.note_lookup_at(slot, 7, 1000 + age);
             assert_eq!(read(meter.stats().evicted), before + 1, "age {age}");
         }
         assert_eq!((meter.stats().evicted.noted, meter.stats().cold.noted), (8, 0));
     }
 
-    /// Every block that was noted is asked for, removed, displaced, or still there.
+    /// Every block that was noted is looked up, removed, displaced, or still there.
     #[test]
     fn fates_of_noted_blocks_add_up() {
         let meter = ThrashMeter::new();
         for hash in 0..200_000u64 {
             meter.note(hash, if hash % 3 == 0 { Departure::Evicted } else { Departure::Cold });
             if hash % 5 == 0 {
-                meter.asked(hash);
+                meter.note_lookup(hash);
             } else if hash % 7 == 0 {
                 meter.removed(hash);
             }
@@ -225,8 +225,8 @@ mod tests {
         let there = meter.slots.iter().filter(|slot| slot.load(Ordering::Relaxed) != 0).count();
         let ThrashStats { cold, evicted } = meter.stats();
         let fates = |counts: ThrashCounts| {
-            let asked = counts.asked_again.iter().sum::<u64>() + counts.asked_later;
-            [asked, counts.removed_unasked, counts.displaced]
+            let reloaded = counts.reloaded.iter().sum::<u64>() + counts.reloaded_late;
+            [reloaded, counts.removed_unread, counts.displaced]
         };
         let all: u64 = [cold, evicted].map(fates).as_flattened().iter().sum();
         assert_eq!(cold.noted + evicted.noted, all + there as u64);

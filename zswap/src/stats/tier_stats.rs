@@ -12,13 +12,13 @@ use crate::stats::latency::LatencySummary;
 pub struct TierStats {
     /// Entries whose block is in the tier. They are in no pool.
     pub backed: usize,
-    /// Bytes of the objects of these.
+    /// Bytes of the objects of these entries.
     pub backed_bytes: usize,
-    /// Segments that hold something, and all there are.
+    /// Segments in use.
     pub segments_used: usize,
     /// Segments of the tier.
     pub segments: usize,
-    /// Bytes of the segments to which entries refer.
+    /// Bytes of records that entries refer to.
     pub live_bytes: usize,
     /// Codecs that records in the tier need.
     pub codecs: usize,
@@ -33,9 +33,9 @@ pub struct TierStats {
     pub bytes_written: u64,
     /// Blocks that went from memory to the tier so far.
     pub put: u64,
-    /// Bytes of the objects of these.
+    /// Bytes of the objects of these blocks.
     pub bytes_put: u64,
-    /// Blocks that went from memory to the tier without a write, because it had them still.
+    /// Blocks that went from memory to the tier without a write, because it still had them.
     pub put_clean: u64,
     /// Blocks that were replaced or removed while they were written.
     pub changed: u64,
@@ -50,9 +50,9 @@ pub struct TierStats {
     /// Blocks that are lost, by cause. They were removed, and are counted as
     /// [evicted](crate::StoreStats::evicted) as well.
     pub lost: LostBlocks,
-    /// Writes that failed, and those of them for lack of room.
+    /// Segment writes that failed, for any reason.
     pub write_errors: u64,
-    /// Writes that failed because the backing store was full.
+    /// Segment writes that failed because the backing store was full.
     pub full_errors: u64,
     /// Reads that failed without saying that the block is lost. Their loads returned an error.
     pub read_errors: u64,
@@ -62,7 +62,7 @@ pub struct TierStats {
     /// How long reads took, if the builder was
     /// [asked](crate::StoreBuilder::latency_histograms) for that.
     pub read_latency: Option<LatencySummary>,
-    /// How long writes of a segment took, likewise.
+    /// How long writes of a segment took, on the same condition.
     pub write_latency: Option<LatencySummary>,
 }
 

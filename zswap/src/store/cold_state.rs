@@ -26,7 +26,7 @@ pub(crate) struct ClockHand {
 
 impl ClockHand {
     /// Returns whether entries that would not have become smaller are tried again: for one turn
-    /// after the cold pool has changed. An index has so many `shards`.
+    /// after the cold pool has changed. The index has this many `shards`.
     pub(crate) fn retries_kept(&mut self, cold: PoolId, shards: usize) -> bool {
         if self.cold.replace(cold) != Some(cold) {
             let is_in_shard = self.cursor.position != Position::default();

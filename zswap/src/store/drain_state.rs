@@ -26,9 +26,11 @@ struct MoveProgress {
     switches: Option<u64>,
     /// Bytes that the store held then.
     held: usize,
-    /// Bytes and entries that have left since holes were looked at.
+    /// Bytes of holes that moved entries left in retired pools, since compacting these was last
+    /// considered.
     holes: usize,
-    left: usize,
+    /// Entries moved out of retired pools since then.
+    departed: usize,
 }
 
 /// State of a store's moves.
@@ -46,8 +48,8 @@ pub(crate) struct DrainState {
 }
 
 impl DrainState {
-    /// Notes that a drain begins in a store that holds `held` bytes and has made so many switches.
-    /// A drain that continues in the same direction keeps what the first one noted.
+    /// Notes that a drain begins in a store that holds `held` bytes and has made `switches`
+    /// switches. A drain that continues in the same direction keeps what the first one noted.
     pub(crate) fn begin(&self, switches: u64, held: usize) {
         let mut progress = self.progress.lock();
         if progress.switches != Some(switches) {
@@ -60,17 +62,18 @@ impl DrainState {
         self.progress.lock().held
     }
 
-    /// Adds entries that have left retired pools. If they have left as many as `enough` bytes of
-    /// holes since the last time, returns how many entries those were.
+    /// Adds `entries` that were moved out of retired pools, and `bytes` of holes that they left
+    /// there. If the holes since the last `Some` reach `enough` bytes, returns the number of
+    /// entries moved since then.
     pub(crate) fn take_holes(&self, bytes: usize, entries: usize, enough: usize) -> Option<usize> {
         let mut progress = self.progress.lock();
         progress.holes += bytes;
-        progress.left += entries;
+        progress.departed += entries;
         if progress.holes < enough {
             return None;
         }
         progress.holes = 0;
-        Some(std::mem::take(&mut progress.left))
+        Some(std::mem::take(&mut progress.departed))
     }
 
     /// Takes the arena, or makes one. It is returned by [`keep_arena`](Self::keep_arena).
@@ -114,7 +117,7 @@ impl DrainPolicy {
 }
 
 /// Function that begins work of a store on its executor.
-pub(crate) type StartDrain<K, S> = fn(&Store<K, S>);
+pub(crate) type StartJob<K, S> = fn(&Store<K, S>);
 
 /// A drain on the executor.
 #[derive(Debug, Default)]

@@ -22,7 +22,7 @@ use crate::limit::policy::Eviction;
 use crate::stats::Counters;
 use crate::stats::latency::Latencies;
 use crate::store::cold_state::ColdState;
-use crate::store::drain_state::{DrainPolicy, DrainState, StartDrain};
+use crate::store::drain_state::{DrainPolicy, DrainState, StartJob};
 use crate::store::settings::{EncodeOptions, StoreSettings};
 use crate::value::Value;
 use crate::value::deferred_panic::DeferredPanic;
@@ -76,9 +76,9 @@ struct Inner<K, S> {
     drain: DrainState,
     cold: ColdState,
     /// Called after each switch, if the policy is to drain.
-    start_drain: Option<StartDrain<K, S>>,
+    start_drain: Option<StartJob<K, S>>,
     /// Submits the job that writes to the tier, if there is one.
-    start_writeback: Option<StartDrain<K, S>>,
+    start_writeback: Option<StartJob<K, S>>,
 }
 
 /// A reference to a store that does not keep it alive.
@@ -123,7 +123,7 @@ impl<K, S> Store<K, S> {
     pub(crate) fn with_drain_policy(
         mut self,
         policy: DrainPolicy,
-        start: Option<StartDrain<K, S>>,
+        start: Option<StartJob<K, S>>,
     ) -> Store<K, S> {
         let inner = Arc::get_mut(&mut self.inner).expect("a new store has no clone");
         (inner.drain.policy, inner.start_drain) = (policy, start);
@@ -139,7 +139,7 @@ impl<K, S> Store<K, S> {
     }
 
     /// Adds a tier to a store that was just made, and what submits the job that writes to it.
-    pub(crate) fn with_tier(mut self, tier: Tier, start: Option<StartDrain<K, S>>) -> Store<K, S> {
+    pub(crate) fn with_tier(mut self, tier: Tier, start: Option<StartJob<K, S>>) -> Store<K, S> {
         let inner = Arc::get_mut(&mut self.inner).expect("a new store has no clone");
         inner.index.add_tier(tier);
         inner.limit.watch_low_watermark();
@@ -148,7 +148,7 @@ impl<K, S> Store<K, S> {
     }
 
     /// Returns what submits the job that writes to the tier.
-    pub(crate) fn start_writeback(&self) -> Option<StartDrain<K, S>> {
+    pub(crate) fn start_writeback(&self) -> Option<StartJob<K, S>> {
         self.inner.start_writeback
     }
 

@@ -3,7 +3,7 @@
 /// How a block is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// A use: the entry is evicted later.
+    /// A use, which delays eviction.
     Load,
     /// A use, but only of what is in memory.
     LoadResident,

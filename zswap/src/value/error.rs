@@ -11,11 +11,12 @@ use zpool_core::compress::CodecError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
-    /// `store`: the block is over the block size, or the value over the longest one.
+    /// `store`: the value is longer than [`max_value_len`](crate::StoreBuilder::max_value_len).
+    /// `import`: the value is, or a block is longer than the block size.
     BlockTooLong {
-        /// Its bytes.
+        /// Bytes of the value or block.
         len: usize,
-        /// The store's longest value.
+        /// The most bytes allowed.
         max: usize,
     },
     /// `load`, `take`: the block does not fit the buffer. Nothing was decompressed.
@@ -89,8 +90,8 @@ impl fmt::Display for Error {
             Error::BlockTooLong { len, max } => {
                 write!(
                     f,
-                    "a block of {len} bytes is over the {max} allowed: store less under a key, or \
-                     raise `block_size` or `max_value_len`"
+                    "a value or block of {len} bytes is over the {max} allowed: store less under \
+                     a key, or raise `max_value_len` or `block_size`"
                 )
             }
             Error::BufferTooSmall { needed, given } => {
@@ -109,11 +110,17 @@ impl fmt::Display for Error {
                  of `on_evict_with` kept all {kept} entries that were to be evicted; let it \
                  answer `Evict`, remove something, or raise the limit by `set_limit`"
             ),
-            Error::Full { held, limit, threshold, .. } => write!(
+            // Only a store that refuses has a threshold below its limit.
+            Error::Full { held, limit, threshold, .. } if threshold < limit => write!(
                 f,
                 "the store is full: it holds {held} bytes of a limit of {limit}, and takes blocks \
-                 again below {threshold}; remove something, raise it by `set_limit`, or build the \
-                 store with `at_limit(AtLimit::Evict)`"
+                 again below {threshold}; remove something, raise the limit by `set_limit`, or \
+                 build the store with `at_limit(AtLimit::Evict)`"
+            ),
+            Error::Full { held, limit, .. } => write!(
+                f,
+                "the store is full: it holds or needs {held} bytes of a limit of {limit}; remove \
+                 something, or raise the limit by `set_limit`"
             ),
             Error::NoPool => f.write_str("there is no current pool: switch to one"),
             Error::ResultsOutOfMemory => f.write_str(
@@ -150,3 +157,17 @@ impl fmt::Display for Error {
 
 /// The text contains its cause, so there is no source (`docs/decisions/0039`).
 impl StdError for Error {}
+
+#[cfg(all(test, not(zpool_loom)))]
+mod tests {
+    use super::*;
+
+    /// The error of a full store advises it to evict only if it refuses.
+    #[test]
+    fn full_error_advises_by_policy() {
+        let text =
+            |threshold| Error::Full { held: 105, limit: 100, threshold, kept: 0 }.to_string();
+        assert!(text(91).contains("below 91") && text(91).contains("AtLimit::Evict"));
+        assert!(text(100).contains("set_limit") && !text(100).contains("AtLimit::Evict"));
+    }
+}

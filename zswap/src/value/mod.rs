@@ -57,7 +57,7 @@ pub(crate) struct LargeValue {
     pub(crate) len: usize,
 }
 
-/// Identity of a value, which tells it from a later one under the same key.
+/// Identity of a value, which distinguishes it from a later one under the same key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ValueId {
     /// Equal same-filled blocks are interchangeable.

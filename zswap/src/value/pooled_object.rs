@@ -1,8 +1,8 @@
 //! An object in a pool, with a reference that keeps the pool. It is freed when it is dropped.
-//! Allocators are called only here.
 //!
-//! Allocators are plug-ins, so their panics are contained here: they never unwind through the
-//! store's locks and accounts.
+//! Allocators are plug-ins, so their panics are contained: they never unwind through the store's
+//! locks and accounts. Inserts, pins and exchanges of objects go through here. Other calls are
+//! contained where they are made.
 
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -195,7 +195,7 @@ fn train(store: &Store<u64>, pages: &Pages) -> Result<Option<usize>, Failure> {
     }
     while store.manager().stats().pools_alive > 2 {
         let drained = store.drain(DrainBudget::UNLIMITED);
-        if drained.left > 0 {
+        if drained.remaining > 0 {
             return Err(format!("a drain left blocks: {drained:?}").into());
         }
         store.manager().flush()?;

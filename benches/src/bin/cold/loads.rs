@@ -73,7 +73,7 @@ fn load_during_drain(
                 if done.load(Ordering::Relaxed) {
                     break 'drains;
                 }
-                if report.left == 0 {
+                if report.remaining == 0 {
                     break;
                 }
             }

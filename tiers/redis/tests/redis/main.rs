@@ -151,7 +151,11 @@ fn impossible_tiers_are_refused() {
     let error = builder(1 << 30).build().unwrap_err();
     assert!(error.to_string().contains("cannot connect to the server"), "{error}");
     let error = builder(1000).build().unwrap_err();
-    assert!(matches!(error, RedisTierError::Capabilities(CapabilitiesError::NoSegments)), "{error}");
+    assert!(
+        matches!(error, RedisTierError::Capabilities(CapabilitiesError::NoSegments)),
+        "{error}"
+    );
     let error = builder(1 << 40).segment_bytes((512 << 20) + 1).build().unwrap_err();
-    assert!(matches!(error, RedisTierError::Capabilities(_)), "{error}");
+    assert!(matches!(error, RedisTierError::SegmentTooLong { .. }), "{error}");
+    assert!(error.to_string().contains("choose at most 536870912"), "{error}");
 }

@@ -106,7 +106,7 @@ impl<K: Eq> Shard<K> {
 
     /// Exchanges `new` with the block at bucket `at`, if both are in one pool. This is the usual
     /// case, and only a few words change. The entry keeps its handle where the pool exchanges the
-    /// objects, unless a watch tells the two apart by that.
+    /// objects, unless a watch distinguishes the two by that.
     ///
     /// # Errors
     ///

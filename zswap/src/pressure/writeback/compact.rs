@@ -121,7 +121,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             let record =
                 bytes.get(at..).and_then(|bytes| read_record(bytes, &from.unpack(), item.hash));
             let Some((object, sum)) = record else {
-                if !self.is_lost(tier, item.hash, from) {
+                if !self.remove_if_lost(tier, item.hash, from) {
                     return Err(Unreadable);
                 }
                 continue;
@@ -133,9 +133,10 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         Ok(Moved::All)
     }
 
-    /// Returns whether a record that looks damaged is. Then its entry is removed.
+    /// Reads a damaged-looking record again. If it is lost, removes its entry, notifies the
+    /// listener and returns true.
     #[cold]
-    fn is_lost(&self, tier: &Tier, hash: u64, place: TierPlace) -> bool {
+    fn remove_if_lost(&self, tier: &Tier, hash: u64, place: TierPlace) -> bool {
         let read = tier.read_record(&place.unpack(), hash, &mut ReadBuffer::take()).map(drop);
         if !matches!(read, Err(ReadError::Corrupt | ReadError::Gone)) {
             return false;

@@ -48,7 +48,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 /// Outcome of an attempt to write a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Writeback {
-    /// Entries that cost so many bytes have left memory. 1 if another thread was waited for.
+    /// Entries that cost this many bytes have left memory. 1 if another thread was waited for.
     Freed(usize),
     /// Another thread writes.
     Busy,

@@ -15,9 +15,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         matches!(verdict, Ok(Some(Admission::Room | Admission::AboveLowWatermark { .. })))
     }
 
-    /// Charges the eviction debt for a block that has returned to memory. The next store pays, or
-    /// the job that writes: a load does not.
-    pub(crate) fn owe_for_readmission(&self, added: usize) {
+    /// Charges the eviction debt for a block that has returned to memory. A load evicts nothing:
+    /// the next store, or the job that writes, evicts for it.
+    pub(crate) fn charge_for_readmission(&self, added: usize) {
         if self.evicts_for_debt() {
             self.limit().debt().charge(added as isize);
         }
