@@ -208,7 +208,7 @@ impl Subject {
     }
 }
 
-/// What contexts share counts once, from the beginning.
+/// Bytes that contexts share count once, from the beginning.
 #[test]
 fn shared_bytes_count_once() {
     let subject = Subject::sharing(false, 70_000);

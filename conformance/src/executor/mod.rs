@@ -107,8 +107,8 @@ pub enum ExecutorNeeds {
 }
 
 impl ExecutorNeeds {
-    /// Returns whether an executor with these capabilities meets this need, with or without draining,
-    /// in a program that can count heap calls or not.
+    /// Returns whether an executor with these capabilities meets this need, with or without
+    /// draining, in a program that can count heap calls or not.
     pub fn met_by(
         self,
         capabilities: ExecutorCapabilities,
@@ -266,7 +266,7 @@ macro_rules! __executor_cases {
             drain flush_waits_for_all_that_was_submitted_before: Drain,
             drain flush_waits_for_jobs_that_run: Drain,
             drain flushes_of_many_threads: Drain,
-            drain waiting_from_inside_an_own_job_is_an_error: Drain,
+            drain wait_inside_own_job_fails: Drain,
             shutdown shutdown_runs_what_is_pending: Drain,
             shutdown shutdown_twice_and_from_two_threads: Drain,
             shutdown x4_once_shut_down_jobs_come_back: Drain,

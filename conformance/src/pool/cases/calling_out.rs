@@ -10,7 +10,7 @@ use zpool_core::internal::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use zpool_core::page::{ObservedSource, SourceCall};
 use zpool_core::{CompactionBudget, CompactionReport, HandleId};
 
-use super::reclaim::{Asked, Owner};
+use super::reclaim::{EvictWith, Owner};
 use crate::iterations::scaled;
 use crate::pool::PoolMaker;
 use crate::pool::harness::{PoolHarness, StoredObject, fresh_source};
@@ -109,7 +109,7 @@ pub fn no_lock_is_held_while_the_page_source_works(maker: &PoolMaker) {
     harness.check_all(&read);
     harness.balance(&read);
     read.drain(..).for_each(|object| harness.free_checked(object));
-    harness.assert_gives_all_back();
+    harness.assert_releases_all_frames();
 }
 
 /// Uses the pool at each call of its source, and frees an object while there are some. Returns the
@@ -179,7 +179,7 @@ fn work(harness: &PoolHarness<'_>, watched: &WatchedSource, rng: &mut SplitMix) 
             }
             Ok(())
         };
-        let _ = harness.pool.reclaim(5, &mut Asked(&mut owner, agree_if_ours));
+        let _ = harness.pool.reclaim(5, &mut EvictWith(&mut owner, agree_if_ours));
     }
     harness.free_all_checked(owner.left());
     harness.pool.trim();
