@@ -12,7 +12,7 @@ use super::{ExecutorMaker, Made};
 
 /// How long a case waits for a job that no flush covers, while no other job ends, before it reports
 /// the job as lost.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const DEFAULT_MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// The depth of nested submissions in the cases, and some more. This many flushes wait for all of
 /// them.
@@ -28,7 +28,7 @@ std::thread_local! {
 pub(crate) struct ExecutorHarness {
     made: Made,
     log: Arc<JobLog>,
-    pub(crate) patience: Duration,
+    pub(crate) max_wait: Duration,
 }
 
 /// The outcome of each job of a harness.
@@ -60,7 +60,7 @@ impl ExecutorHarness {
         // For the whole process and for good, because cases run in parallel, and a section concerns
         // only its thread.
         set_check_policy(CheckPolicy::Panic);
-        ExecutorHarness { made: (maker.make)(), log: Arc::default(), patience: maker.patience }
+        ExecutorHarness { made: (maker.make)(), log: Arc::default(), max_wait: maker.max_wait }
     }
 
     pub(crate) fn executor(&self) -> &dyn Executor {
@@ -153,7 +153,7 @@ impl ExecutorHarness {
 
     fn wait(&self) {
         // Count from the last job that ended, because many short jobs on a busy machine take longer
-        // than the patience for one.
+        // than the longest wait for one.
         let (mut last, mut since) = (0, Instant::now());
         loop {
             let entries = self.log.0.lock();
@@ -165,10 +165,10 @@ impl ExecutorHarness {
             if done > last {
                 (last, since) = (done, Instant::now());
             }
-            let patience = self.patience;
+            let max_wait = self.max_wait;
             assert!(
-                since.elapsed() < patience,
-                "X1: {done} of {made} jobs have run, and none in {patience:?}"
+                since.elapsed() < max_wait,
+                "X1: {done} of {made} jobs have run, and none in {max_wait:?}"
             );
             std::thread::sleep(Duration::from_millis(1));
         }

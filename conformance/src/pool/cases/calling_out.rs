@@ -19,7 +19,7 @@ use crate::rng::SplitMix;
 /// How long a call of the page source waits for another thread that uses the pool meanwhile. It
 /// measures nothing. A pool that keeps N6 never comes near it, and one that does not would hang for
 /// ever.
-const PATIENCE: Duration = Duration::from_secs(20);
+const MAX_WAIT: Duration = Duration::from_secs(20);
 
 /// The number of objects that the prober inserts and frees. It does not do so at every call,
 /// because a trim may go on while other threads empty pages.
@@ -63,7 +63,7 @@ impl WatchedSource {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         assert!(count < MOST_CALLS, "{count} calls of the page source, and no end: now {call:?}");
         self.calls.send(Some(call)).expect("the prober listens while the source is armed");
-        let answer = self.done.lock().recv_timeout(PATIENCE);
+        let answer = self.done.lock().recv_timeout(MAX_WAIT);
         // Unwinding releases the lock that is held, so that the prober can end.
         assert!(
             answer.is_ok(),
