@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks that a crate outside the workspace, with a pool of its own in some forty lines, gets the
+# Checks that a crate outside the workspace, with a minimal pool of its own, gets the
 # whole suite with one line. The pool is that of the tutorial "Writing a back end". The crate has
 # nothing besides what is written here.
 set -euo pipefail

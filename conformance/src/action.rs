@@ -15,7 +15,7 @@
 //! ```
 //!
 //! ```text
-//!   who fails                 prints its list     who runs a list
+//!   if this fails             it prints           to run a list again
 //!   a case of the suite       the shortest one    ZPOOL_ACTIONS=FILE cargo test random_actions
 //!   a fuzz target             ci/fuzz.sh          the target, with the file as its argument
 //!                                                 zlab replay FILE

@@ -1,8 +1,8 @@
 //! rayon's thread pool as an executor: `cargo run -p zpool-manager --example rayon`.
 //!
 //! `rayon::spawn` allocates, so `submit` is not legal inside a no-block section, as the default
-//! capabilities state. The manager therefore puts its own queue in front: the releasing thread hands
-//! a job to the queue, whose thread passes it on.
+//! capabilities state. The manager therefore puts its own queue in front: the releasing thread
+//! hands a job to the queue, whose thread passes it on.
 
 use std::sync::Arc;
 

@@ -30,7 +30,7 @@ impl PoolManager {
     /// - More pools: the call takes no longer than with 64. It asks the pools retired last and a
     ///   few others, and adds the latest known bytes of the rest, which are an upper bound. One
     ///   call in `pools / 8` asks all pools, and is exact.
-    pub fn allocator_bytes_besides(&self, pool: &PoolRef) -> usize {
+    pub fn allocator_bytes_except(&self, pool: &PoolRef) -> usize {
         self.shared.allocator_bytes_bound(pool)
     }
 
@@ -154,7 +154,7 @@ impl Shared {
     }
 
     /// Returns an upper bound of the bytes that the allocators of all pools except `except` hold.
-    /// See [`PoolManager::allocator_bytes_besides`].
+    /// See [`PoolManager::allocator_bytes_except`].
     fn allocator_bytes_bound(&self, except: &PoolRef) -> usize {
         let Some(sample) = self.pools.sample_for_estimate() else {
             return self.allocator_bytes(Some(except));

@@ -54,8 +54,8 @@ impl PoolManager {
 }
 
 impl ManagerBuilder {
-    /// Sets the largest block in bytes (default [`DEFAULT_BLOCK_SIZE`]). Pools and contexts are made
-    /// for this length.
+    /// Sets the largest block in bytes (default [`DEFAULT_BLOCK_SIZE`]). Pools and contexts are
+    /// made for this length.
     pub fn block_size(self, bytes: usize) -> Self {
         ManagerBuilder { block_size: bytes, ..self }
     }

@@ -79,7 +79,8 @@ impl PoolManager {
         Ok(Attempt::Done(Switched::Created(id), old))
     }
 
-    /// Retires the cold pool. Returns false if there is none.
+    /// Retires the cold pool. Returns false, without effect, if there is none or if called from a
+    /// constructor or an observer.
     ///
     /// # Concurrency
     ///

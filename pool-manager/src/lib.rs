@@ -7,7 +7,7 @@
 //!                    ▼
 //!   readers ──► [ current ]     retired      retired        dying
 //!               zsmalloc+zstd   zbud+lz4     zsmalloc+lz4   zbud+lzo ──► executor ──► destroyed
-//!                               412 entries  1 entry        0 entries
+//!                               412 objects  1 object       0 objects
 //! ```
 //!
 //! # The nouns

@@ -19,7 +19,8 @@ use crate::shared::Shared;
 use crate::stats::{ManagerStats, PoolInfo, PoolState};
 use crate::switch::{RequestedSpec, is_inside_switch};
 
-/// Makes pools and switches between them while data lives in them. See the [crate's essay](crate).
+/// Makes pools and switches between them while data lives in them. See the [crate
+/// documentation](crate).
 ///
 /// # Drop
 ///
@@ -241,7 +242,7 @@ impl Drop for PoolManager {
             Some(JobQueue::Relay(queue)) if !may_wait || queue.shutdown().is_err() => {
                 // Inside a job: the queue completes its jobs after this one, and its last owner
                 // does not wait.
-                queue.end_unwaited();
+                queue.shutdown_detached();
             }
             _ => {}
         }

@@ -44,11 +44,11 @@ pub struct PoolEvent<'a> {
 pub enum PoolEventKind {
     /// Made, and not yet visible to other threads.
     Created,
-    /// Current: new objects go there.
+    /// Made current by a switch: new objects go there. Not reported for a cold pool.
     Published,
-    /// No longer current.
+    /// No longer the current or the cold pool.
     Retired,
-    /// Current again.
+    /// Current again, or made the cold pool, after it was retired.
     Revived,
     /// The last reference is gone, and the destruction is handed to the executor.
     Emptied,

@@ -20,8 +20,8 @@ pub struct ManagerStats {
     pub pools_revived: u64,
     /// Pools destroyed.
     pub pools_destroyed: u64,
-    /// Destroyed pools that were destroyed inside the call that dropped their last reference. Only
-    /// an executor that runs jobs on the caller causes this.
+    /// Destroyed pools that were destroyed inside the call that dropped their last reference.
+    /// Caused by executors that run, drop or panic on the job inside `submit`.
     pub destroyed_on_caller: u64,
     /// Destructors of allocators or contexts that panicked. The panics were caught, but memory that
     /// was not freed yet is lost.

@@ -52,7 +52,7 @@ pub enum Switched {
 }
 
 impl Switched {
-    /// Returns the pool that is current now.
+    /// Returns the id of the pool that the call selected, current or cold.
     pub fn pool(self) -> PoolId {
         match self {
             Switched::Unchanged(id) | Switched::Created(id) | Switched::Revived(id) => id,
@@ -236,15 +236,15 @@ impl PoolManager {
         Some(Attempt::Done(Switched::Revived(pool.id()), old))
     }
 
-    /// Makes a pool, publishes it and retires the previous one, which `for_good` excludes from
+    /// Makes a pool, publishes it and retires the previous one, which `never_revive` excludes from
     /// revival.
-    fn create(&self, plan: SwitchPlan, for_good: bool) -> Result<Attempt, SwitchError> {
+    fn create(&self, plan: SwitchPlan, never_revive: bool) -> Result<Attempt, SwitchError> {
         let pool = self.construct(plan)?;
         let id = pool.id();
         count(&self.shared.counters.created);
         self.shared.notifier.notify_pool(PoolEventKind::Created, &pool);
         let old = self.replace_current(PoolEventKind::Published, || {
-            self.shared.pools.publish_new(pool, for_good)
+            self.shared.pools.publish_new(pool, never_revive)
         });
         Ok(Attempt::Done(Switched::Created(id), old))
     }
@@ -303,7 +303,7 @@ impl PoolManager {
         }
     }
 
-    /// Finds the drivers and makes the algorithm object, which determines the spec's canonical
+    /// Finds the drivers and makes the compressor, which determines the spec's canonical
     /// form.
     pub(crate) fn resolve(
         &self,

@@ -92,7 +92,7 @@ fn bytes_of_cold_pool_are_counted() {
         drop(cold.zpool().insert(&[7; 1000]).unwrap());
         let all: usize = manager.pools().iter().map(|pool| pool.bytes_held).sum();
         let current = manager.current().unwrap();
-        let besides = manager.allocator_bytes_besides(&current);
+        let besides = manager.allocator_bytes_except(&current);
         assert!(besides >= cold.zpool().bytes_held(), "{besides} bytes besides the current pool");
         assert_eq!(manager.bytes_held(), all, "round {round}");
     }

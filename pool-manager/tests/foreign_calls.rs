@@ -68,7 +68,8 @@ impl Executor for BadExecutor {
     }
 }
 
-/// An executor may panic in its capabilities, its `Debug` and its drop, directly and behind a relay.
+/// An executor may panic in its capabilities, its `Debug` and its drop, directly and behind a
+/// relay.
 #[test]
 fn executor_panics_outside_submit_are_caught() {
     let (script, drops) = (Script::new(), Arc::new(AtomicUsize::new(0)));
@@ -302,7 +303,7 @@ fn driver_method_panics_are_errors_of_the_switch() {
     assert!(contained(|| manager.bytes_held()) >= retired);
     assert_eq!(contained(|| manager.pools().len()), 2);
     let current = manager.current().unwrap();
-    assert!(contained(|| manager.allocator_bytes_besides(&current)) >= retired);
+    assert!(contained(|| manager.allocator_bytes_except(&current)) >= retired);
     drop(current);
     contained(|| kept.free());
     *driver.at.lock().unwrap() = "";

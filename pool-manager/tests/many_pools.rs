@@ -102,7 +102,7 @@ fn bytes_of_other_pools_are_found_without_asking_all() {
         let before = asked.0.load(Ordering::Relaxed);
         let mut bytes = 0;
         for _ in 0..=POOLS / 8 {
-            bytes = manager.allocator_bytes_besides(&current);
+            bytes = manager.allocator_bytes_except(&current);
         }
         let asks = asked.0.load(Ordering::Relaxed) - before;
         // Up to 24 per estimate, and all of them once or twice. Asking all each time would be a
@@ -114,16 +114,16 @@ fn bytes_of_other_pools_are_found_without_asking_all() {
     assert_eq!(manager.bytes_held(), 100 * (POOLS - 1));
     // A destroyed pool takes its bytes off the sum at once.
     kept.drain(..1000).for_each(Stored::free);
-    assert_eq!(manager.allocator_bytes_besides(&current), 100 * (POOLS - 1001));
+    assert_eq!(manager.allocator_bytes_except(&current), 100 * (POOLS - 1001));
     // A pool that lives on is asked eventually, and until then counts with its previous answer.
     for stored in &mut kept {
         let handle = stored.pool.zpool().insert(&[7; 50]).unwrap();
         stored.pool.zpool().free(std::mem::replace(&mut stored.handle, handle)).unwrap();
     }
-    assert!(manager.allocator_bytes_besides(&current) >= 50 * (POOLS - 1001));
+    assert!(manager.allocator_bytes_except(&current) >= 50 * (POOLS - 1001));
     assert_eq!(settle(), 50 * (POOLS - 1001));
     kept.into_iter().for_each(Stored::free);
-    assert_eq!((manager.allocator_bytes_besides(&current), manager.stats().pools_alive), (0, 1));
+    assert_eq!((manager.allocator_bytes_except(&current), manager.stats().pools_alive), (0, 1));
 }
 
 /// The exact sum asks each pool once, as long as none is released meanwhile. One that is released
@@ -162,12 +162,12 @@ fn bytes_stored_into_a_pool_just_retired_are_seen() {
     let late = manager.current().unwrap();
     manager.switch(&spec("asked(n=late)+x")).unwrap();
     let current = manager.current().unwrap();
-    let before = manager.allocator_bytes_besides(&current);
+    let before = manager.allocator_bytes_except(&current);
     let handle = late.zpool().insert(&[7; 1000]).unwrap();
-    assert_eq!(manager.allocator_bytes_besides(&current), before + 1000);
+    assert_eq!(manager.allocator_bytes_except(&current), before + 1000);
     // If the exception is not the current pool, the current one counts.
     let more = current.zpool().insert(&[7; 300]).unwrap();
-    assert_eq!(manager.allocator_bytes_besides(&late), before + 300);
+    assert_eq!(manager.allocator_bytes_except(&late), before + 300);
     late.zpool().free(handle).unwrap();
     current.zpool().free(more).unwrap();
     drop(kept);
@@ -215,14 +215,14 @@ fn bytes_are_exact_after_races() {
         scope.spawn(|| {
             for _ in 0..2000 {
                 let current = manager.current().unwrap();
-                manager.allocator_bytes_besides(&current);
+                manager.allocator_bytes_except(&current);
             }
         });
     });
     let current = manager.current().unwrap();
     let mut last = 0;
     for _ in 0..=manager.stats().pools_alive / 8 {
-        last = manager.allocator_bytes_besides(&current);
+        last = manager.allocator_bytes_except(&current);
     }
     let own = current.zpool().bytes_held();
     assert_eq!(last + own, manager.bytes_held() - manager.context_bytes());

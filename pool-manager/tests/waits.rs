@@ -217,7 +217,7 @@ fn relay_waited_for_on_its_only_thread_ends() {
     assert_eq!((relay.stats().depth, relay.stats().jobs_run), (0, 20));
     drop((relay, executor));
     ends(move || thread.join().unwrap());
-    assert_eq!(ran.lock().len(), 20, "the envelopes left with the executor are empty");
+    assert_eq!(ran.lock().len(), 20, "the tickets left with the executor are empty");
 }
 
 /// The last manager may be dropped inside its executor's `submit`: it does not wait for that call

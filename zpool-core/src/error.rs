@@ -17,7 +17,7 @@ pub enum PoolError {
         /// [`Capabilities::max_object_len`](crate::Capabilities::max_object_len) of the pool.
         max: usize,
     },
-    /// The page source or the heap gave no memory: free something and try again.
+    /// The page source or the heap is out of memory: free something and try again.
     OutOfMemory,
     /// The pool has as many pages as it can address: free objects, or use another pool. The back
     /// end's documentation states the number.
@@ -26,7 +26,7 @@ pub enum PoolError {
     ForeignHandle,
     /// The object of this handle was freed before.
     StaleHandle,
-    /// Many guards hold this object, and there is no memory to count one more: drop some guards and
+    /// Many guards hold this object, and the pool cannot count another one: drop some guards and
     /// try again.
     TooManyReaders,
     /// A reclaim found no page to empty: none is left, or their owner keeps the objects in them.
@@ -47,7 +47,8 @@ impl fmt::Display for PoolError {
                 )
             }
             PoolError::OutOfMemory => f.write_str(
-                "the page source has no memory left for the pool: free objects and try again",
+                "no memory for the pool from the page source or the heap: free objects and try \
+                 again",
             ),
             PoolError::TooManyPages => f.write_str(
                 "the pool has as many pages as it can address: free objects, or use another pool",
@@ -59,8 +60,8 @@ impl fmt::Display for PoolError {
                 f.write_str("the handle's object was freed before: drop the handle")
             }
             PoolError::TooManyReaders => f.write_str(
-                "many guards hold the object, and there is no memory to count one more: drop some \
-                 and try again",
+                "many guards hold the object, and the pool cannot count another one: drop some and \
+                 try again",
             ),
             PoolError::NothingToReclaim => f.write_str(
                 "no page is left whose objects the owner would evict: evict more, or stop here",

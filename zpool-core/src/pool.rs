@@ -74,13 +74,14 @@ pub trait ZPool: Send + Sync + Debug {
     /// - R1. The guard derefs to exactly the bytes inserted until it is dropped, whatever happens
     ///   to the handle.
     /// - R2. The object is pinned: its address does not change under a guard.
-    /// - R3. Any number of guards may hold an object, each for any time.
+    /// - R3. At least 255 guards may hold an object at once, each for any time, while the heap has
+    ///   memory to count them.
     ///
     /// # Errors
     ///
     /// - R4. [`PoolError::ForeignHandle`] and [`PoolError::StaleHandle`] on a best-effort basis
-    ///   (see [`Handle`]). [`PoolError::TooManyReaders`] only if there is no memory to count a
-    ///   guard beyond the 255th of an object.
+    ///   (see [`Handle`]). [`PoolError::TooManyReaders`] if the pool cannot count another guard
+    ///   of the object.
     ///
     /// # Concurrency
     ///
@@ -223,8 +224,8 @@ pub trait ZPool: Send + Sync + Debug {
     ///
     /// # Behavior
     ///
-    /// - M1. Only time and bytes show it: handles stay valid, guards keep their bytes in place, and
-    ///   a pinned object is skipped, never waited for.
+    /// - M1. Callers notice nothing but time and memory: handles stay valid, guards keep their
+    ///   bytes in place, and a pinned object is skipped, never waited for.
     /// - M2. Does at most what the budget allows, and reports what it did.
     /// - M3. A pool that [cannot compact](Capabilities::can_compact) does nothing and returns an
     ///   empty report.

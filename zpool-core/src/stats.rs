@@ -31,7 +31,7 @@ pub struct PoolStats {
     pub metadata_bytes: usize,
     /// Frames that are resident, in frames of the page source.
     pub resident_frames: usize,
-    /// Inserts that failed because the page source refused.
+    /// Inserts that failed for want of memory or pages.
     pub failed_inserts: u64,
     /// Objects that compaction has moved so far.
     pub moved_objects: u64,
@@ -62,7 +62,7 @@ pub struct GroupStats {
     pub slots_per_page: usize,
     /// Zspages or pages.
     pub pages: usize,
-    /// Zspages by fullness: empty, up to a quarter, a half, three quarters, less than full, full.
+    /// Zspages by fullness: empty, up to 1/4, 1/2, 3/4, less than full, full.
     pub pages_by_fullness: [usize; 6],
     /// Objects, zombies included.
     pub objects: usize,

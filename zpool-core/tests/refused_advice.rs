@@ -5,7 +5,7 @@
 
 use std::fs;
 
-use zpool_core::page::{Discard, MmapSource, NotGivenBack, PageSource, Run};
+use zpool_core::page::{Discard, FramesRetained, MmapSource, PageSource, Run};
 use zpool_testing::child::in_child;
 use zpool_testing::system::{ANSWERS, lock_memory, refuse};
 
@@ -45,7 +45,7 @@ fn again(run: &Run) -> Run {
     unsafe { Run::new(run.base(), run.len()) }
 }
 
-fn discard(source: &MmapSource, run: &Run) -> Result<(), NotGivenBack> {
+fn discard(source: &MmapSource, run: &Run) -> Result<(), FramesRetained> {
     // SAFETY: a run of this source, without a reference into it.
     unsafe { source.discard(run, 0..run.len() / source.frame_size()) }
 }
@@ -63,7 +63,7 @@ fn discard_all(source: &MmapSource, runs: &[Run]) -> usize {
     unsafe { source.discard_all(&mut entries) };
     let in_order = entries.iter().zip(runs).all(|(entry, run)| entry.run().base() == run.base());
     assert!(in_order, "entries stay in their order");
-    entries.iter().filter(|entry| entry.is_given_back()).count()
+    entries.iter().filter(|entry| entry.is_discarded()).count()
 }
 
 /// With all mapped memory locked, reserving makes only written frames resident.
@@ -106,8 +106,8 @@ fn reserve_without_lock_on_fault_is_not_resident() {
 
 /// Locked frames are returned like others, one run at a time and many at once.
 #[test]
-fn locked_frames_are_given_back() {
-    if !in_child("locked_frames_are_given_back")
+fn locked_frames_are_discarded() {
+    if !in_child("locked_frames_are_discarded")
         || !lock_memory(libc::MCL_CURRENT | libc::MCL_FUTURE)
     {
         return;
@@ -150,19 +150,18 @@ fn locked_later_reserve_is_not_resident() {
 
 /// If madvise is refused, or accepted without effect, frames are returned in another way.
 #[test]
-fn refused_advice_gives_back_by_moving() {
-    if !in_child("refused_advice_gives_back_by_moving") {
+fn refused_advice_discards_by_moving() {
+    if !in_child("refused_advice_discards_by_moving") {
         return;
     }
     // A filter belongs to a thread and cannot be removed, so each has a thread.
     for answer in ANSWERS {
-        let done =
-            std::thread::spawn(move || give_back_by_moving(&MmapSource::new(), answer)).join();
+        let done = std::thread::spawn(move || discard_by_moving(&MmapSource::new(), answer)).join();
         done.unwrap_or_else(|_| panic!("answer {answer}"));
     }
 }
 
-fn give_back_by_moving(source: &MmapSource, answer: i32) {
+fn discard_by_moving(source: &MmapSource, answer: i32) {
     let runs: Vec<_> = (0..200).map(|_| written(source, 4)).collect();
     if !refuse(&ADVICE, answer) {
         return;
@@ -204,7 +203,7 @@ fn keep_on_the_books(answer: i32) {
     if !refuse(&ADVICE_AND_MOVES, answer) {
         return;
     }
-    assert_eq!(discard(&source, &runs[0]), Err(NotGivenBack));
+    assert_eq!(discard(&source, &runs[0]), Err(FramesRetained));
     assert_eq!((discard_all(&source, &runs), frames_of(&source, &runs[3])), (0, 4));
     // SAFETY: there is no other reference into it.
     unsafe { runs[0].write(0, b"usable") };
@@ -238,7 +237,7 @@ fn refused_unlock_keeps_frames() {
     if !refuse(&calls, libc::EINVAL) {
         return;
     }
-    assert_eq!(discard(&source, &run), Err(NotGivenBack));
+    assert_eq!(discard(&source, &run), Err(FramesRetained));
     assert_eq!(discard_all(&source, std::slice::from_ref(&run)), 0);
     release(&source, vec![run]);
     assert_eq!(source.retained_frames(), 4);

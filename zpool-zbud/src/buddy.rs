@@ -42,7 +42,7 @@ pub(crate) enum BuddyState {
     /// No object.
     Free,
     /// Its bytes are being written; there is no handle yet.
-    Filling,
+    Claimed,
     /// It has a handle.
     Live,
     /// Freed while guards hold it.
@@ -80,14 +80,14 @@ impl Buddy {
     }
 
     /// Takes a free buddy for an object of `len` bytes. Under the pool's lock.
-    pub(crate) fn fill(&self, len: usize) {
+    pub(crate) fn claim(&self, len: usize) {
         let word = self.word();
         debug_assert_eq!((word.state, word.pins), (BuddyState::Free, 0), "a buddy is taken once");
         debug_assert!((1..=MAX_PAGE).contains(&len), "{len} bytes");
         // Relaxed: the lock orders this for all who look under it, and readers refuse a buddy that
         // is not live.
         self.0.store(
-            BuddyWord { state: BuddyState::Filling, len, ..word }.encode(),
+            BuddyWord { state: BuddyState::Claimed, len, ..word }.encode(),
             Ordering::Relaxed,
         );
     }
@@ -97,7 +97,7 @@ impl Buddy {
         let word = self.word();
         debug_assert_eq!(
             (word.state, word.pins),
-            (BuddyState::Filling, 0),
+            (BuddyState::Claimed, 0),
             "only its own insert publishes a buddy"
         );
         // Release: pairs with the Acquire in `pin`: a reader that pins the object sees its bytes.
@@ -110,10 +110,10 @@ impl Buddy {
         let word = self.word();
         debug_assert_eq!(
             (word.state, word.pins),
-            (BuddyState::Filling, 0),
+            (BuddyState::Claimed, 0),
             "only its own insert abandons a buddy"
         );
-        // Relaxed: as in `fill`. The generation stays: no handle was made.
+        // Relaxed: as in `claim`. The generation stays: no handle was made.
         self.0.store(BuddyWord { state: BuddyState::Free, ..word }.encode(), Ordering::Relaxed);
     }
 
@@ -190,7 +190,7 @@ impl Buddy {
             (BuddyState::Zombie, 0),
             "finished by its last guard"
         );
-        // Relaxed: as in `fill`. A zombie cannot be pinned, so the word does not change.
+        // Relaxed: as in `claim`. A zombie cannot be pinned, so the word does not change.
         self.0.store(word.freed().encode(), Ordering::Relaxed);
         word.len
     }
@@ -211,7 +211,7 @@ impl BuddyWord {
     fn decode(bits: u64) -> BuddyWord {
         let state = match bits >> STATE_SHIFT & 3 {
             0 => BuddyState::Free,
-            1 => BuddyState::Filling,
+            1 => BuddyState::Claimed,
             2 => BuddyState::Live,
             _ => BuddyState::Zombie,
         };
@@ -227,7 +227,7 @@ impl BuddyWord {
     fn encode(self) -> u64 {
         let state = match self.state {
             BuddyState::Free => 0,
-            BuddyState::Filling => 1,
+            BuddyState::Claimed => 1,
             BuddyState::Live => 2,
             BuddyState::Zombie => 3,
         };
@@ -244,14 +244,14 @@ mod tests {
 
     fn live(len: usize) -> (Buddy, u16) {
         let buddy = Buddy::new();
-        buddy.fill(len);
+        buddy.claim(len);
         let generation = buddy.set_live();
         (buddy, generation)
     }
 
     #[test]
     fn word_survives_its_encoding() {
-        for state in [BuddyState::Free, BuddyState::Filling, BuddyState::Live, BuddyState::Zombie] {
+        for state in [BuddyState::Free, BuddyState::Claimed, BuddyState::Live, BuddyState::Zombie] {
             for (generation, pins, len) in [(0, 0, 1), (u16::MAX, MAX_PINS, MAX_PAGE), (7, 3, 4095)]
             {
                 let word = BuddyWord { state, generation, pins, len };
@@ -265,7 +265,7 @@ mod tests {
     fn pin_and_kill_need_right_generation() {
         let buddy = Buddy::new();
         assert_eq!(buddy.pin(0), Err(PoolError::StaleHandle));
-        buddy.fill(5);
+        buddy.claim(5);
         assert_eq!(
             (buddy.pin(0), buddy.kill(0)),
             (Err(PoolError::StaleHandle), Err(PoolError::StaleHandle))
@@ -312,7 +312,7 @@ mod tests {
     fn generations_wrap() {
         let buddy = Buddy::new();
         for expected in (0..=u16::MAX).chain([0, 1]) {
-            buddy.fill(1);
+            buddy.claim(1);
             assert_eq!(buddy.set_live(), expected);
             assert_eq!(buddy.kill(expected), Ok(FreeOutcome::Freed { len: 1 }));
         }

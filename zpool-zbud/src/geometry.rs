@@ -99,10 +99,10 @@ impl Chunks {
 
 /// A set of a page's frames.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Frames(u64);
+pub(crate) struct FrameSet(u64);
 
-impl Frames {
-    pub(crate) const NONE: Frames = Frames(0);
+impl FrameSet {
+    pub(crate) const NONE: FrameSet = FrameSet(0);
 
     pub(crate) fn count(self) -> usize {
         self.0.count_ones() as usize
@@ -113,9 +113,9 @@ impl Frames {
     }
 
     /// Returns the frames `from..to`.
-    fn between(from: usize, to: usize) -> Frames {
+    fn between(from: usize, to: usize) -> FrameSet {
         debug_assert!(from < to && to <= 64, "frames {from}..{to}");
-        Frames((u64::MAX >> (64 - (to - from))) << from)
+        FrameSet((u64::MAX >> (64 - (to - from))) << from)
     }
 
     /// Iterates over the runs of neighbouring frames in this set.
@@ -127,34 +127,34 @@ impl Frames {
             }
             let from = left.trailing_zeros() as usize;
             let len = (left >> from).trailing_ones() as usize;
-            left &= !Frames::between(from, from + len).0;
+            left &= !FrameSet::between(from, from + len).0;
             Some(from..from + len)
         })
     }
 }
 
-impl BitAnd for Frames {
-    type Output = Frames;
-    fn bitand(self, other: Frames) -> Frames {
-        Frames(self.0 & other.0)
+impl BitAnd for FrameSet {
+    type Output = FrameSet;
+    fn bitand(self, other: FrameSet) -> FrameSet {
+        FrameSet(self.0 & other.0)
     }
 }
 
-impl BitOr for Frames {
-    type Output = Frames;
-    fn bitor(self, other: Frames) -> Frames {
-        Frames(self.0 | other.0)
+impl BitOr for FrameSet {
+    type Output = FrameSet;
+    fn bitor(self, other: FrameSet) -> FrameSet {
+        FrameSet(self.0 | other.0)
     }
 }
 
-impl Not for Frames {
-    type Output = Frames;
-    fn not(self) -> Frames {
-        Frames(!self.0)
+impl Not for FrameSet {
+    type Output = FrameSet;
+    fn not(self) -> FrameSet {
+        FrameSet(!self.0)
     }
 }
 
-impl fmt::Debug for Frames {
+impl fmt::Debug for FrameSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.ranges()).finish()
     }
@@ -168,8 +168,8 @@ pub(crate) struct Geometry {
 }
 
 impl Geometry {
-    /// Returns pages of at least `page` bytes over frames of `frame` bytes. A page consists of
-    /// whole frames, so it is a frame if that is larger.
+    /// Makes the geometry of pages of at least `page` bytes over frames of `frame` bytes. A page
+    /// consists of whole frames, so it is a frame if that is larger.
     pub(crate) fn new(page: usize, frame: usize) -> Geometry {
         assert!(
             page.is_power_of_two() && (MIN_PAGE..=MAX_PAGE).contains(&page),
@@ -210,13 +210,13 @@ impl Geometry {
     }
 
     /// Returns the frames that a buddy of `chunks` chunks lies on.
-    pub(crate) fn frames(self, side: BuddySide, chunks: Chunks) -> Frames {
+    pub(crate) fn frames(self, side: BuddySide, chunks: Chunks) -> FrameSet {
         if chunks == Chunks::NONE {
-            return Frames::NONE;
+            return FrameSet::NONE;
         }
         let start = self.offset(side, chunks);
         let end = start + chunks.count() * self.chunk();
-        Frames::between(start / self.frame, end.div_ceil(self.frame))
+        FrameSet::between(start / self.frame, end.div_ceil(self.frame))
     }
 }
 
@@ -263,15 +263,15 @@ mod tests {
             assert!(g.frames(side, chunks).ranges().eq(core::iter::once(expected)), "{len} bytes");
         }
         assert_eq!(Geometry::new(262_144, 4096).frames(BuddySide::First, Chunks(64)).count(), 64);
-        assert_eq!(g.frames(BuddySide::Last, Chunks::NONE), Frames::NONE);
+        assert_eq!(g.frames(BuddySide::Last, Chunks::NONE), FrameSet::NONE);
     }
 
     #[test]
     fn ranges_name_each_frame_once() {
-        let set = Frames(0b1100_1110_0000_0001 | 1 << 63);
+        let set = FrameSet(0b1100_1110_0000_0001 | 1 << 63);
         assert!(set.ranges().eq([0..1, 9..12, 14..16, 63..64]));
-        assert!(Frames(u64::MAX).ranges().eq(core::iter::once(0..64)));
-        assert_eq!(Frames::NONE.ranges().count(), 0);
+        assert!(FrameSet(u64::MAX).ranges().eq(core::iter::once(0..64)));
+        assert_eq!(FrameSet::NONE.ranges().count(), 0);
     }
 
     #[test]

@@ -72,20 +72,24 @@
 //! - Frames that the system does not take back stay charged, and their pages are used next.
 //! - Entries and buddies take some 50 bytes per page, for the largest number of pages that the pool
 //!   ever had: the tables do not shrink before it is dropped. They are counted in `bytes_held`.
+//! - A pool has at most 2^31 - 65,536 pages, because a handle numbers a buddy with 32 bits. An
+//!   insert that needs more fails with [`TooManyPages`](zpool_core::PoolError::TooManyPages).
 //! - Heap memory is needed when the pool grows, and for the job. If the heap refuses, the insert
 //!   fails and changes nothing, and a later insert makes the job.
 //!
 //! # Concurrency
 //!
 //! - There is one lock per pool, held for a few list steps. No copy, heap call, page source call or
-//!   eviction runs under it, except that a vector may grow by one pointer. It is a leaf: no other
-//!   lock is taken under it.
+//!   eviction runs under it, except that a vector may grow by one pointer. With `wipe_on_free`, the
+//!   freed object is also overwritten under it. It is a leaf: no other lock is taken under it.
 //! - A read takes no lock. One compare-exchange pins the buddy and returns the object's length, and
 //!   one subtraction unpins it.
 //!
-//! # Features and where to read next
+//! # Features
 //!
-//! There are no features. Where to read:
+//! None.
+//!
+//! # Where to read next
 //!
 //! - `buddy`: the word of a buddy and its states;
 //! - `state`: the lists, and all else that the lock protects;

@@ -25,7 +25,7 @@ use zpool_core::internal::catch;
 use zpool_core::page::{PageSource, Run};
 use zpool_core::{Handle, NoBlock, PoolError, might_block};
 
-use crate::geometry::{BuddyIndex, BuddySide, Frames, PageIndex};
+use crate::geometry::{BuddyIndex, BuddySide, FrameSet, PageIndex};
 use crate::page_list::{PageEntry, PageGroup, ZbudPages};
 use crate::pool_core::ZbudCore;
 use crate::state::ZbudState;
@@ -38,7 +38,7 @@ pub(crate) struct ClaimedChunks<'a> {
     side: BuddySide,
     len: usize,
     /// Frames under it that were not charged when it was taken.
-    missing: Frames,
+    missing: FrameSet,
 }
 
 impl<'a> ClaimedChunks<'a> {
@@ -68,7 +68,7 @@ impl<'a> ClaimedChunks<'a> {
         let (page, side) = state.find(chunks)?;
         let (_, buddy) =
             core.table.buddy(BuddyIndex::new(page, side)).expect("every page has buddies");
-        buddy.fill(len);
+        buddy.claim(len);
         state.occupy(page, side, chunks, len);
         let missing = core.geometry.frames(side, chunks) & !state.page(page).resident;
         Some(ClaimedChunks { core, page, side, len, missing })
@@ -127,13 +127,13 @@ impl Drop for ClaimedChunks<'_> {
 /// that, the pages return to their groups and keep their frames.
 pub(crate) struct IsolatedPages<'a> {
     core: &'a ZbudCore,
-    pages: [(PageIndex, Frames); PAGES_PER_RUN],
+    pages: [(PageIndex, FrameSet); PAGES_PER_RUN],
     len: usize,
 }
 
 impl<'a> IsolatedPages<'a> {
     fn none(core: &'a ZbudCore) -> IsolatedPages<'a> {
-        IsolatedPages { core, pages: [(PageIndex(0), Frames::NONE); PAGES_PER_RUN], len: 0 }
+        IsolatedPages { core, pages: [(PageIndex(0), FrameSet::NONE); PAGES_PER_RUN], len: 0 }
     }
 
     /// Isolates the empty pages that were idle the longest: all but `keep` of them, and at most
@@ -220,7 +220,7 @@ impl<'a> IsolatedPages<'a> {
         let mut released = ReleasedPages::default();
         for ((_, frames), refused) in pages.iter_mut().zip(refused) {
             if refused {
-                *frames = Frames::NONE;
+                *frames = FrameSet::NONE;
             }
             released.pages += usize::from(!refused);
             released.frames += frames.count();
@@ -316,7 +316,7 @@ impl ZbudCore {
         might_block("Zbud: releasing pages");
         let set = IsolatedPages::empty_pages(self, keep, PAGES_PER_RUN);
         let full = set.len == set.pages.len();
-        // If the system took nothing, another attempt would go on for ever.
+        // If the system took nothing, retrying would loop for ever.
         set.release().pages > 0 && full
     }
 
@@ -345,8 +345,12 @@ impl ZbudCore {
     /// Adds a run of pages without resident frames.
     fn grow(&self) -> Result<(), PoolError> {
         might_block("Zbud::insert");
-        if self.lock().runs() >= MAX_RUNS {
-            return Err(PoolError::OutOfMemory);
+        {
+            let mut state = self.lock();
+            if state.runs() >= MAX_RUNS {
+                state.count_failed_insert();
+                return Err(PoolError::TooManyPages);
+            }
         }
         self.make_missing_job();
         let reserved = self.source.reserve(PAGES_PER_RUN * self.geometry.frames_per_page());
@@ -404,7 +408,7 @@ impl ZbudCore {
     }
 
     /// Returns the frames of a page that are charged and that no object lies on.
-    fn uncovered(&self, entry: &PageEntry) -> Frames {
+    fn uncovered(&self, entry: &PageEntry) -> FrameSet {
         let under = |side| self.geometry.frames(side, entry.chunks(side));
         entry.resident & !(under(BuddySide::First) | under(BuddySide::Last))
     }

@@ -5,7 +5,7 @@ use core::ops::{Index, IndexMut};
 
 use zpool_core::PoolError;
 
-use crate::geometry::{BuddySide, Chunks, Frames, PageIndex, SIDES};
+use crate::geometry::{BuddySide, Chunks, FrameSet, PageIndex, SIDES};
 use crate::table::{PAGES_PER_RUN, boxed};
 
 /// A page as the pool knows it, under its lock.
@@ -17,7 +17,7 @@ pub(crate) struct PageEntry {
     /// Whether the page is on the list by age.
     pub(crate) aged: bool,
     /// Frames that are charged.
-    pub(crate) resident: Frames,
+    pub(crate) resident: FrameSet,
     links: [Link; LISTS],
 }
 
@@ -40,7 +40,7 @@ pub(crate) enum PageGroup {
 
 /// The links of a page that a list uses.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum By {
+pub(crate) enum LinkSet {
     Group = 0,
     Age = 1,
 }
@@ -60,7 +60,7 @@ impl PageEntry {
             chunks: [Chunks::NONE; 2],
             group: PageGroup::Isolated,
             aged: false,
-            resident: Frames::NONE,
+            resident: FrameSet::NONE,
             links: [Link { prev: NIL, next: NIL }; LISTS],
         }
     }
@@ -149,7 +149,7 @@ impl ZbudPages {
             + self.runs.len() * size_of::<[PageEntry; PAGES_PER_RUN]>()
     }
 
-    fn link(&mut self, page: u32, by: By) -> &mut Link {
+    fn link(&mut self, page: u32, by: LinkSet) -> &mut Link {
         &mut self[PageIndex(page)].links[by as usize]
     }
 }
@@ -196,7 +196,7 @@ impl List {
         (self.tail != NIL).then_some(PageIndex(self.tail))
     }
 
-    pub(crate) fn push_front(&mut self, pages: &mut ZbudPages, by: By, page: PageIndex) {
+    pub(crate) fn push_front(&mut self, pages: &mut ZbudPages, by: LinkSet, page: PageIndex) {
         *pages.link(page.0, by) = Link { prev: NIL, next: self.head };
         match self.head {
             NIL => self.tail = page.0,
@@ -207,7 +207,7 @@ impl List {
     }
 
     /// Removes `page` from this list, which it is on.
-    pub(crate) fn unlink(&mut self, pages: &mut ZbudPages, by: By, page: PageIndex) {
+    pub(crate) fn unlink(&mut self, pages: &mut ZbudPages, by: LinkSet, page: PageIndex) {
         let Link { prev, next } = *pages.link(page.0, by);
         match prev {
             NIL => self.head = next,
@@ -225,7 +225,7 @@ impl List {
     pub(crate) fn iter<'p>(
         &self,
         pages: &'p ZbudPages,
-        by: By,
+        by: LinkSet,
     ) -> impl Iterator<Item = PageIndex> + use<'p> {
         let mut at = self.head;
         let steps = core::iter::from_fn(move || {
@@ -249,20 +249,20 @@ mod tests {
         pages.add(ZbudPages::entries().unwrap());
         let mut list = List::new();
         let order = |list: &List, pages: &ZbudPages| {
-            list.iter(pages, By::Age).map(|p| p.0).collect::<Vec<_>>()
+            list.iter(pages, LinkSet::Age).map(|p| p.0).collect::<Vec<_>>()
         };
         for page in 0..5 {
-            list.push_front(&mut pages, By::Age, PageIndex(page));
+            list.push_front(&mut pages, LinkSet::Age, PageIndex(page));
         }
         assert_eq!(order(&list, &pages), [4, 3, 2, 1, 0]);
         for (page, left) in
             [(2, vec![4, 3, 1, 0]), (4, vec![3, 1, 0]), (0, vec![3, 1]), (1, vec![3])]
         {
-            list.unlink(&mut pages, By::Age, PageIndex(page));
+            list.unlink(&mut pages, LinkSet::Age, PageIndex(page));
             assert_eq!(order(&list, &pages), left);
             assert_eq!(list.last(), left.last().map(|&page| PageIndex(page)));
         }
-        list.unlink(&mut pages, By::Age, PageIndex(3));
+        list.unlink(&mut pages, LinkSet::Age, PageIndex(3));
         assert!(list.is_empty() && list.first().is_none() && list.last().is_none());
     }
 
@@ -273,11 +273,11 @@ mod tests {
         pages.add(ZbudPages::entries().unwrap());
         let (mut group, mut age) = (List::new(), List::new());
         for page in 0..4 {
-            group.push_front(&mut pages, By::Group, PageIndex(page));
-            age.push_front(&mut pages, By::Age, PageIndex(3 - page));
+            group.push_front(&mut pages, LinkSet::Group, PageIndex(page));
+            age.push_front(&mut pages, LinkSet::Age, PageIndex(3 - page));
         }
-        group.unlink(&mut pages, By::Group, PageIndex(1));
-        assert_eq!(age.iter(&pages, By::Age).map(|p| p.0).collect::<Vec<_>>(), [0, 1, 2, 3]);
-        assert_eq!(group.iter(&pages, By::Group).map(|p| p.0).collect::<Vec<_>>(), [3, 2, 0]);
+        group.unlink(&mut pages, LinkSet::Group, PageIndex(1));
+        assert_eq!(age.iter(&pages, LinkSet::Age).map(|p| p.0).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        assert_eq!(group.iter(&pages, LinkSet::Group).map(|p| p.0).collect::<Vec<_>>(), [3, 2, 0]);
     }
 }

@@ -15,12 +15,12 @@ use crate::geometry::{BuddyIndex, Geometry};
 use crate::state::ZbudState;
 use crate::table::RunTable;
 
-/// The most bytes of empty pages that are kept for the next inserts. Beyond this a batch of them is
-/// released.
-const KEPT_AT_MOST: usize = 128 << 10;
+/// The most bytes of empty pages that are kept for the next inserts. Above this, a batch of pages
+/// is released.
+const EMPTY_BYTES_HIGH_WATERMARK: usize = 128 << 10;
 
 /// Bytes of empty pages that such a release keeps.
-const KEPT_AFTER: usize = 32 << 10;
+const EMPTY_BYTES_LOW_WATERMARK: usize = 32 << 10;
 
 /// Heap bytes besides the pool itself: the counts of its `Arc`, and the node of its job.
 const OTHER_HEAP: usize = 2 * size_of::<usize>() + 64;
@@ -69,7 +69,7 @@ impl ZbudCore {
         {
             let mut state = core.lock();
             if core.executor.is_some() {
-                state.job().want();
+                state.job().set_has_executor();
             }
             core.count_metadata(&state);
         }
@@ -100,12 +100,12 @@ impl ZbudCore {
     /// Returns whether there are more empty pages than are kept. Pages that the system refused to
     /// take do not count, so that they are not offered to it again and again.
     pub(crate) fn has_excess_empty(&self, state: &ZbudState) -> bool {
-        state.releasable_pages() > (KEPT_AT_MOST / self.geometry.page()).max(1)
+        state.releasable_pages() > (EMPTY_BYTES_HIGH_WATERMARK / self.geometry.page()).max(1)
     }
 
     /// Returns how many empty pages a release keeps.
     pub(crate) fn kept(&self) -> usize {
-        KEPT_AFTER / self.geometry.page()
+        EMPTY_BYTES_LOW_WATERMARK / self.geometry.page()
     }
 
     /// Unlocks after pages may have become empty, and submits the job if there is enough to do. A
@@ -135,7 +135,7 @@ impl ZbudCore {
     /// Makes the next job, after the last one has ended or was dropped. Without memory for it, the
     /// job is missing until a later insert.
     fn renew_job(&self) {
-        if self.lock().job().end_out() {
+        if self.lock().job().end_submitted() {
             self.make_missing_job();
         }
     }
@@ -165,7 +165,7 @@ impl ZbudCore {
             if self.has_excess_empty(&state) {
                 continue;
             }
-            state.job().put_next(&mut next);
+            state.job().put_if_submitted(&mut next);
             break;
         }
         drop(running);
@@ -352,7 +352,7 @@ mod tests {
         let lose_job = || {
             let mut state = core.lock();
             let job = state.job().take();
-            assert!(state.job().end_out());
+            assert!(state.job().end_submitted());
             drop(state);
             // Not under the lock.
             drop(job);

@@ -106,7 +106,7 @@ impl ZbudCore {
                     objects[side as usize] =
                         Some(Victim { buddy: index, generation: word.generation });
                 }
-                BuddyState::Live | BuddyState::Filling | BuddyState::Zombie => return None,
+                BuddyState::Live | BuddyState::Claimed | BuddyState::Zombie => return None,
             }
         }
         Some(objects)

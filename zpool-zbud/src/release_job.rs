@@ -1,7 +1,7 @@
 //! The pool's one job, which releases empty pages: whether it is ready, and whether one runs.
 //!
 //! ```text
-//!   Missing ──put──► Ready ──take──► Out, with the executor ──runs or is dropped──► Missing, Ready
+//!   Missing ──put──► Ready ──take──► Submitted ──runs or is dropped──► Missing, Ready
 //! ```
 //!
 //! A job is never dropped under the pool's lock, because its drop takes the lock.
@@ -23,18 +23,18 @@ pub(crate) struct ReleaseJob {
 enum JobState {
     /// There is no executor to run one.
     #[default]
-    Unwanted,
+    NoExecutor,
     /// Ready to be submitted.
     Ready(Job),
     /// Pending or running. When it ends or is dropped, the next one is made.
-    Out,
+    Submitted,
     /// To be made: there was no memory for it, or no object yet.
     Missing,
 }
 
 impl ReleaseJob {
     /// Notes that there is an executor, and no job yet.
-    pub(crate) fn want(&mut self) {
+    pub(crate) fn set_has_executor(&mut self) {
         self.state = JobState::Missing;
     }
 
@@ -45,7 +45,7 @@ impl ReleaseJob {
 
     /// Takes the job to submit it, if it is ready.
     pub(crate) fn take(&mut self) -> Option<Job> {
-        match core::mem::replace(&mut self.state, JobState::Out) {
+        match core::mem::replace(&mut self.state, JobState::Submitted) {
             JobState::Ready(job) => Some(job),
             other => {
                 self.state = other;
@@ -54,10 +54,10 @@ impl ReleaseJob {
         }
     }
 
-    /// Makes a job ready for the next free. Returns it if there is one already, or none is wanted.
+    /// Makes a job ready for the next free. Returns it if there is one already, or no executor.
     pub(crate) fn put(&mut self, job: Job) -> Option<Job> {
         match self.state {
-            JobState::Out | JobState::Missing if !self.closing => {
+            JobState::Submitted | JobState::Missing if !self.closing => {
                 self.state = JobState::Ready(job);
                 None
             }
@@ -65,19 +65,19 @@ impl ReleaseJob {
         }
     }
 
-    /// Makes the job of the caller ready if it was out, because it is about to end.
-    pub(crate) fn put_next(&mut self, next: &mut Option<Job>) {
-        if matches!(self.state, JobState::Out)
+    /// Makes the caller's job ready if one was submitted, because that one is about to end.
+    pub(crate) fn put_if_submitted(&mut self, next: &mut Option<Job>) {
+        if matches!(self.state, JobState::Submitted)
             && let Some(job) = next.take()
         {
             self.state = JobState::Ready(job);
         }
     }
 
-    /// Notes that the job that was out has ended or was dropped. Returns whether the next one has
+    /// Notes that the submitted job has ended or was dropped. Returns whether the next one has
     /// to be made.
-    pub(crate) fn end_out(&mut self) -> bool {
-        let ended = !self.closing && matches!(self.state, JobState::Out);
+    pub(crate) fn end_submitted(&mut self) -> bool {
+        let ended = !self.closing && matches!(self.state, JobState::Submitted);
         if ended {
             self.state = JobState::Missing;
         }
@@ -127,33 +127,33 @@ mod tests {
 
     /// A pool without an executor never has a job.
     #[test]
-    fn unwanted_job_is_not_kept() {
+    fn job_without_executor_is_not_kept() {
         let mut place = ReleaseJob::default();
-        assert!(!place.is_missing() && !place.end_out() && place.take().is_none());
+        assert!(!place.is_missing() && !place.end_submitted() && place.take().is_none());
         assert!(place.put(job()).is_some());
-        place.put_next(&mut Some(job()));
+        place.put_if_submitted(&mut Some(job()));
         assert!(!place.is_ready());
     }
 
-    /// The job goes from missing to ready, out and back, and there is one at most.
+    /// The job goes from missing to ready, submitted and back, and there is one at most.
     #[test]
-    fn job_is_ready_out_or_missing() {
+    fn job_is_ready_submitted_or_missing() {
         let mut place = ReleaseJob::default();
-        place.want();
+        place.set_has_executor();
         for round in 0..3 {
             assert!(place.is_missing() && place.take().is_none(), "round {round}");
             assert!(place.put(job()).is_none() && place.is_ready());
             assert!(place.put(job()).is_some(), "there is one");
-            assert!(!place.end_out(), "none is out");
+            assert!(!place.end_submitted(), "none is submitted");
             assert!(place.take().is_some() && place.take().is_none());
             let mut next = Some(job());
             if round == 1 {
-                place.put_next(&mut next);
+                place.put_if_submitted(&mut next);
                 assert!(next.is_none() && place.take().is_some());
             }
-            assert!(place.end_out() && !place.end_out());
-            place.put_next(&mut Some(job()));
-            assert!(!place.is_ready(), "only what is out has a next one");
+            assert!(place.end_submitted() && !place.end_submitted());
+            place.put_if_submitted(&mut Some(job()));
+            assert!(!place.is_ready(), "only a submitted job has a next one");
         }
     }
 
@@ -161,12 +161,12 @@ mod tests {
     #[test]
     fn closed_pool_begins_no_run() {
         let mut place = ReleaseJob::default();
-        place.want();
+        place.set_has_executor();
         assert!(!place.is_running());
         assert!(place.begin_run() && place.begin_run() && place.is_running());
         assert!(place.put(job()).is_none());
         assert!(place.close().is_some() && place.close().is_none());
-        assert!(!place.begin_run() && place.put(job()).is_some() && !place.end_out());
+        assert!(!place.begin_run() && place.put(job()).is_some() && !place.end_submitted());
         assert!(!place.end_run() && place.is_running());
         assert!(place.end_run() && !place.is_running());
     }

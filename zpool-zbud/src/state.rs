@@ -15,8 +15,8 @@ mod validate;
 use zpool_core::PoolError;
 
 pub(crate) use self::validate::validate;
-use crate::geometry::{BuddySide, CHUNKS_PER_PAGE, Chunks, Frames, PageIndex};
-use crate::page_list::{By, List, PageEntry, PageGroup, ZbudPages};
+use crate::geometry::{BuddySide, CHUNKS_PER_PAGE, Chunks, FrameSet, PageIndex};
+use crate::page_list::{LinkSet, List, PageEntry, PageGroup, ZbudPages};
 use crate::release_job::ReleaseJob;
 use crate::table::PAGES_PER_RUN;
 
@@ -222,7 +222,7 @@ impl ZbudState {
     }
 
     /// Marks frames under an object of the page as charged. Returns those that already were.
-    pub(crate) fn make_resident(&mut self, page: PageIndex, frames: Frames) -> Frames {
+    pub(crate) fn make_resident(&mut self, page: PageIndex, frames: FrameSet) -> FrameSet {
         debug_assert!(
             self.pages[page].buddies() > 0,
             "a page without objects would belong elsewhere now"
@@ -233,7 +233,7 @@ impl ZbudState {
     }
 
     /// Marks frames of an isolated page as not charged.
-    pub(crate) fn make_absent(&mut self, page: PageIndex, frames: Frames) {
+    pub(crate) fn make_absent(&mut self, page: PageIndex, frames: FrameSet) {
         debug_assert_eq!(
             self.pages[page].group,
             PageGroup::Isolated,
@@ -254,10 +254,10 @@ impl ZbudState {
         let group = self.pages[page].proper_group();
         self.pages[page].group = group;
         match group {
-            PageGroup::Vacant => self.vacant.push_front(&mut self.pages, By::Group, page),
-            PageGroup::Empty => self.empty.push_front(&mut self.pages, By::Group, page),
+            PageGroup::Vacant => self.vacant.push_front(&mut self.pages, LinkSet::Group, page),
+            PageGroup::Empty => self.empty.push_front(&mut self.pages, LinkSet::Group, page),
             PageGroup::Unbuddied(free) => {
-                self.unbuddied[free.count()].push_front(&mut self.pages, By::Group, page);
+                self.unbuddied[free.count()].push_front(&mut self.pages, LinkSet::Group, page);
                 self.occupied |= 1 << free.count();
             }
             PageGroup::Buddied => {}
@@ -265,7 +265,7 @@ impl ZbudState {
         }
         let (aged, objects) = (self.pages[page].aged, self.pages[page].buddies() > 0);
         if objects && !aged {
-            self.by_age.push_front(&mut self.pages, By::Age, page);
+            self.by_age.push_front(&mut self.pages, LinkSet::Age, page);
             self.pages[page].aged = true;
         } else if !objects {
             self.unlink_from_age(page);
@@ -275,25 +275,25 @@ impl ZbudState {
     /// Removes a page from the list by age, if it is on it.
     pub(crate) fn unlink_from_age(&mut self, page: PageIndex) {
         if core::mem::take(&mut self.pages[page].aged) {
-            self.by_age.unlink(&mut self.pages, By::Age, page);
+            self.by_age.unlink(&mut self.pages, LinkSet::Age, page);
         }
     }
 
     /// Makes a page on the list by age the youngest.
     pub(crate) fn make_youngest(&mut self, page: PageIndex) {
         debug_assert!(self.pages[page].aged, "{page:?} is on the list by age");
-        self.by_age.unlink(&mut self.pages, By::Age, page);
-        self.by_age.push_front(&mut self.pages, By::Age, page);
+        self.by_age.unlink(&mut self.pages, LinkSet::Age, page);
+        self.by_age.push_front(&mut self.pages, LinkSet::Age, page);
     }
 
     /// Removes a page from its group.
     fn unlink_from_group(&mut self, page: PageIndex) {
         match self.pages[page].group {
-            PageGroup::Vacant => self.vacant.unlink(&mut self.pages, By::Group, page),
-            PageGroup::Empty => self.empty.unlink(&mut self.pages, By::Group, page),
+            PageGroup::Vacant => self.vacant.unlink(&mut self.pages, LinkSet::Group, page),
+            PageGroup::Empty => self.empty.unlink(&mut self.pages, LinkSet::Group, page),
             PageGroup::Unbuddied(free) => {
                 let list = &mut self.unbuddied[free.count()];
-                list.unlink(&mut self.pages, By::Group, page);
+                list.unlink(&mut self.pages, LinkSet::Group, page);
                 if list.is_empty() {
                     self.occupied &= !(1 << free.count());
                 }

@@ -2,7 +2,7 @@
 //! need no lock.
 //!
 //! ```text
-//!   shelves   0: [run 0]     1: [run 1, run 2]     2: [run 3, .., run 6]     3: ...
+//!   segments   0: [run 0]     1: [run 1, run 2]     2: [run 3, .., run 6]     3: ...
 //!                   │                                   each allocated when first needed
 //!                   ▼
 //!   PageRun   memory of 64 pages | buddies: first, last | first, last | ...     64 pairs
@@ -19,14 +19,14 @@ use crate::geometry::{BuddyIndex, MAX_PAGES, PageIndex, SIDES};
 /// Pages that one call of the page source reserves together.
 pub(crate) const PAGES_PER_RUN: usize = 64;
 
-/// Shelf `k` has room for `2^k` runs.
-const SHELVES: usize = (MAX_PAGES / PAGES_PER_RUN).ilog2() as usize + 1;
+/// Segment `k` of the table has room for `2^k` runs.
+const SEGMENTS: usize = (MAX_PAGES / PAGES_PER_RUN).ilog2() as usize + 1;
 
-/// Runs whose buddies a handle can number. The shelves have room for more, so that several inserts
+/// Runs whose buddies a handle can number. The segments have room for more, so that several inserts
 /// which grow the pool at once may exceed it.
 pub(crate) const MAX_RUNS: usize = MAX_PAGES / PAGES_PER_RUN - 1024;
 
-type Shelf = Box<[OnceLock<OneRun>]>;
+type Segment = Box<[OnceLock<OneRun>]>;
 
 /// A box of one run, made of a vector because `Box::new` cannot report that the heap refuses.
 type OneRun = Box<[PageRun]>;
@@ -80,19 +80,19 @@ impl PageRun {
 /// The runs by number.
 #[derive(Debug)]
 pub(crate) struct RunTable {
-    shelves: [OnceLock<Shelf>; SHELVES],
+    segments: [OnceLock<Segment>; SEGMENTS],
 }
 
 impl RunTable {
     pub(crate) fn new() -> RunTable {
-        RunTable { shelves: [const { OnceLock::new() }; SHELVES] }
+        RunTable { segments: [const { OnceLock::new() }; SEGMENTS] }
     }
 
     /// Returns the run that `page` is in, if there is one.
     #[inline]
     pub(crate) fn run_of(&self, page: PageIndex) -> Option<&PageRun> {
-        let (shelf, at) = RunTable::find(page.0 as usize / PAGES_PER_RUN);
-        self.shelves.get(shelf)?.get()?.get(at)?.get()?.first()
+        let (segment, at) = RunTable::find(page.0 as usize / PAGES_PER_RUN);
+        self.segments.get(segment)?.get()?.get(at)?.get()?.first()
     }
 
     /// Returns the buddy of this number and its run, if there is one.
@@ -109,31 +109,31 @@ impl RunTable {
     ///
     /// [`PoolError::OutOfMemory`], if the heap refuses.
     pub(crate) fn make_room(&self, run: usize) -> Result<(), PoolError> {
-        let (shelf, _) = RunTable::find(run);
-        if self.shelves[shelf].get().is_none() {
-            let cells = boxed((0..1usize << shelf).map(|_| OnceLock::new()))?;
-            // If another insert was faster, its shelf is used.
-            let _ = self.shelves[shelf].set(cells);
+        let (segment, _) = RunTable::find(run);
+        if self.segments[segment].get().is_none() {
+            let cells = boxed((0..1usize << segment).map(|_| OnceLock::new()))?;
+            // If another insert was faster, its segment is used.
+            let _ = self.segments[segment].set(cells);
         }
         Ok(())
     }
 
     /// Returns whether there is room for run number `run`.
     pub(crate) fn has_room(&self, run: usize) -> bool {
-        self.shelves[RunTable::find(run).0].get().is_some()
+        self.segments[RunTable::find(run).0].get().is_some()
     }
 
     /// Installs run number `run`, for which there is room. Allocates nothing.
     pub(crate) fn install(&self, run: usize, pages: OneRun) {
-        let (shelf, at) = RunTable::find(run);
-        let shelf = self.shelves[shelf].get().expect("room was made");
-        shelf[at].set(pages).expect("each number is given once");
+        let (segment, at) = RunTable::find(run);
+        let segment = self.segments[segment].get().expect("room was made");
+        segment[at].set(pages).expect("each number is given once");
     }
 
     /// Iterates over all runs, in order.
     pub(crate) fn runs(&self) -> impl Iterator<Item = &PageRun> {
-        let shelves = self.shelves.iter().map_while(OnceLock::get);
-        shelves.flat_map(|shelf| shelf.iter()).filter_map(|cell| cell.get()?.first())
+        let segments = self.segments.iter().map_while(OnceLock::get);
+        segments.flat_map(|segment| segment.iter()).filter_map(|cell| cell.get()?.first())
     }
 
     /// Returns the heap bytes of a table of `runs` runs.
@@ -143,8 +143,8 @@ impl RunTable {
     }
 
     fn find(run: usize) -> (usize, usize) {
-        let shelf = (run + 1).ilog2() as usize;
-        (shelf, run + 1 - (1 << shelf))
+        let segment = (run + 1).ilog2() as usize;
+        (segment, run + 1 - (1 << segment))
     }
 }
 
@@ -153,13 +153,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_fill_shelves_without_gap() {
+    fn runs_fill_segments_without_gap() {
         let mut next = (0, 0);
         for run in 0..1000 {
             assert_eq!(RunTable::find(run), next);
             next = if next.1 + 1 == 1 << next.0 { (next.0 + 1, 0) } else { (next.0, next.1 + 1) };
         }
-        assert!(RunTable::find(MAX_PAGES / PAGES_PER_RUN).0 < SHELVES);
+        assert!(RunTable::find(MAX_PAGES / PAGES_PER_RUN).0 < SEGMENTS);
     }
 
     /// A number without a page yields no buddy.

@@ -54,7 +54,7 @@ fn inserts_release_in_bulk_without_executor() {
     let (pool, source) = pool(None);
     let handles = fill(&*pool);
     free_all(&*pool, handles);
-    assert_eq!(source.charged_frames(), PAGES, "free gives nothing back itself");
+    assert_eq!(source.charged_frames(), PAGES, "free releases nothing itself");
     let mut charged = vec![PAGES];
     for _ in 0..20 {
         let _ = pool.insert(&[1]).unwrap();

@@ -78,8 +78,8 @@
 //! - A pool has at most 2^28 - 64 objects. An insert beyond that fails with
 //!   [`OutOfMemory`](zpool_core::PoolError::OutOfMemory).
 //! - Any number of guards may hold an object.
-//! - Compaction holds at most 128 KiB of frames more than it began with, or twice the frames that
-//!   the longest object may lie in.
+//! - Compaction never exceeds the frames that it began with by more than 128 KiB or twice the
+//!   frames that the longest object may lie in, whichever is larger.
 //!
 //! # Memory that stays
 //!
@@ -93,8 +93,8 @@
 //! - `read`, `free`, `free_many`, `exchange`, `trim` and the drop of a pool need no heap.
 //! - An insert whose tables cannot grow fails with
 //!   [`OutOfMemory`](zpool_core::PoolError::OutOfMemory) and leaves nothing behind.
-//! - Compaction moves fewer objects, or none, if it cannot note what to move. It still gives empty
-//!   frames back.
+//! - Compaction moves fewer objects, or none, if it cannot note what to move. It still releases
+//!   empty frames.
 //! - The background job is made again later.
 //! - Frames that the system does not take back stay resident and charged, and the next objects go
 //!   there.
@@ -102,6 +102,8 @@
 //! # Locks
 //!
 //! - There is one mutex per class.
+//! - The pool's `draining` mutex is held while cached slots return to their classes. It is taken
+//!   before class locks.
 //! - Leaf locks are held for a few instructions: the free lists of handle entries (another shard's
 //!   is only tried), the ids of zspages, the shared pins, and the place and gate of the job.
 //! - Two classes are locked at once only by `validate` and `stats`, in order of size. The page
@@ -112,11 +114,14 @@
 //!   rest to a job, the next insert, or `trim`.
 //! - Magazines serve most frees and inserts with one exchange and no lock: see `class::magazines`.
 //!
-//! # Features and where to read next
+//! # Features
 //!
-//! There are no features. Parameters are those of [`ZsmallocDriver`]. Folders are layers, and a
-//! file uses only its own folder and those before it: `collections`, `geometry`, `handle`,
-//! `zspage`, `class`, `pool`, `reclaim`.
+//! None. Parameters are those of [`ZsmallocDriver`].
+//!
+//! # Where to read next
+//!
+//! Folders are layers, and a file uses only its own folder and those before it: `collections`,
+//! `geometry`, `handle`, `zspage`, `class`, `pool`, `reclaim`.
 //!
 //! | question | file |
 //! |---|---|
@@ -125,7 +130,7 @@
 //! | who may touch which bytes | `zspage/memory.rs` |
 //! | what a class lock protects | `class/state.rs` |
 //! | the operations | `pool/insert.rs`, `pool/read.rs`, `pool/free.rs` |
-//! | when memory goes back | `reclaim/policy.rs`, then `reclaim/compact.rs` |
+//! | when memory is released | `reclaim/policy.rs`, then `reclaim/compact.rs` |
 //!
 //! The contract is that of [`ZPool`](zpool_core::ZPool).
 

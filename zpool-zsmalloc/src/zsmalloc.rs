@@ -12,7 +12,7 @@ use crate::reclaim::Reclaimer;
 
 /// A pool of the [`ZsmallocDriver`](crate::ZsmallocDriver).
 ///
-/// Dropping it gives back everything with one call to the page source, live objects included, and
+/// Dropping it releases everything with one call to the page source, live objects included, and
 /// makes no heap allocation. It waits for a job of its own that is running.
 #[derive(Debug)]
 pub struct Zsmalloc {

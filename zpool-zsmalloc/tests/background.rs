@@ -246,7 +246,7 @@ fn inline_pool(params: &str) -> (Box<dyn ZPool>, Arc<ObservedSource>, Arc<Atomic
     (ZsmallocDriver.create(&config).unwrap(), source, calls)
 }
 
-/// Without an executor, an insert gives back empty frames once 1/32 of the objects were freed since
+/// Without an executor, an insert releases empty frames once 1/32 of the objects were freed since
 /// the last time, and not before. Inserts meanwhile do not reset that count.
 #[test]
 fn insert_gives_back_after_enough_frees() {
@@ -346,7 +346,7 @@ fn alike(objects: usize) -> impl Fn(&Kept) -> Vec<Handle> {
     move |kept| (0..objects).map(|_| kept.pool.insert(&[1; 1300]).unwrap()).collect()
 }
 
-/// Decision 0022, point 2: a pool in use gives back little by little what it has needed, and an
+/// Decision 0022, point 2: a pool in use releases little by little what it has needed, and an
 /// idle pool at once.
 #[test]
 fn pool_in_use_forgets_peaks_slowly() {

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicIsize, Ordering};
 
 use zpool_core::exec::Manual;
 use zpool_core::internal::sync::Mutex;
-use zpool_core::page::{MmapSource, NotGivenBack, OutOfFrames, PageSource, Run};
+use zpool_core::page::{FramesRetained, MmapSource, OutOfFrames, PageSource, Run};
 use zpool_core::{CompactionBudget, Handle, PoolConfig, ZPool, ZPoolDriver};
 use zpool_testing::heap::{CountingAllocator, Heap};
 use zpool_zsmalloc::ZsmallocDriver;
@@ -55,7 +55,7 @@ unsafe impl PageSource for Watched {
     fn uncharge(&self, frames: usize) {
         self.source.uncharge(frames);
     }
-    unsafe fn discard(&self, run: &Run, frames: Range<usize>) -> Result<(), NotGivenBack> {
+    unsafe fn discard(&self, run: &Run, frames: Range<usize>) -> Result<(), FramesRetained> {
         // SAFETY: our caller's promise.
         unsafe { self.source.discard(run, frames) }
     }

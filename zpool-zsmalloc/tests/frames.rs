@@ -30,7 +30,7 @@ fn with_gaps(pool: &dyn ZPool, count: usize, len: usize, run: usize) -> Vec<Hand
     kept.into_iter().map(|(_, handle)| handle).collect()
 }
 
-/// Compaction that fills gaps without frames gives frames back as it goes. It never holds more than
+/// Compaction that fills gaps without frames releases frames as it goes. It never holds more than
 /// 128 KiB beyond its start, or twice the frames that the longest object may lie in.
 #[test]
 fn compaction_charges_little_ahead() {
@@ -70,9 +70,9 @@ fn compaction_charges_little_ahead() {
 }
 
 /// Frames that the system does not take back stay resident and charged, and the next objects go
-/// there first. Later calls give back what the system takes then.
+/// there first. Later calls release what the system takes then.
 #[test]
-fn frames_not_given_back_are_used_first() {
+fn retained_frames_are_used_first() {
     let (pool, source) = pool(4096, 4096, "zsmalloc");
     let mut kept = with_gaps(&*pool, 4000, 1000, 64);
     source.keeps.store(true, Ordering::Relaxed);
@@ -140,7 +140,7 @@ fn trim_inside_discard_uncharges_frames_once() {
 
 /// A pool whose frames the system keeps does not submit its job for ever.
 #[test]
-fn job_ends_when_nothing_is_given_back() {
+fn job_ends_when_all_is_retained() {
     for compact in ["auto", "off"] {
         let source = Arc::new(Source::new(4096, |work| work()));
         let executor = Arc::new(Manual::new());

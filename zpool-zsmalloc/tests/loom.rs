@@ -86,7 +86,7 @@ impl Pool {
     /// Does what `PoolCore::read` and the drop of its guard do.
     fn read(&self, generation: u16) {
         if let Some(place) = (!self.pins_only).then(|| self.hazards.publish(INDEX)).flatten() {
-            let seen = self.entry.look(generation);
+            let seen = self.entry.location_if_idle(generation);
             if let Some(at) = seen {
                 assert_eq!(self.look(at), OBJECT);
             }
@@ -340,7 +340,7 @@ impl Two {
     /// one object or the other.
     fn read(&self, generation: u16, pins_only: bool) -> u32 {
         if let Some(place) = (!pins_only).then(|| self.hazards.publish(INDEX)).flatten() {
-            let seen = self.kept.look(generation).map(|at| self.look(at));
+            let seen = self.kept.location_if_idle(generation).map(|at| self.look(at));
             assert!(self.hazards.clear(place), "it is not freed");
             if let Some(seen) = seen {
                 return seen;
@@ -422,7 +422,7 @@ fn exchange_against_move_of_kept() {
 /// A reader of the kept handle finds the object where it is then. Preemption bound 3.
 ///
 /// This does not show that retracting acquires what an unpin or a move released: the fence that
-/// loom needs between a step and a look does it here.
+/// loom needs between a store and a load does it here.
 #[test]
 fn exchange_against_move_of_other() {
     exchange_while_one_is_moved(|pool| (&pool.other, OTHER));

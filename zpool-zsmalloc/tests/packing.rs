@@ -124,7 +124,7 @@ fn short_compactions_free_as_much_as_one() {
             assert!(steps <= OBJECTS / MOVES * 2, "{case}: no end");
         }
         assert!(steps > 1 || cfg!(miri), "{case}: {steps} steps");
-        // A step may charge frames that a later one gives back: only the sum has to be right.
+        // A step may charge frames that a later one releases: only the sum has to be right.
         assert!(
             source.charged_frames() * 100 <= frames * 100 - ideal * 95,
             "{case}: {freed} of {ideal} frames"

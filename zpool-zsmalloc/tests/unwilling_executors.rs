@@ -125,7 +125,7 @@ fn empty_frames_go_back_without_compaction() {
         assert_eq!(pool.stats().moved_objects, 0, "{what}");
         pool.validate().unwrap();
         let after = pool.trim() / 4096;
-        assert!(after <= full / 8, "{what}: {after} of {full} frames were left to give back");
+        assert!(after <= full / 8, "{what}: {after} of {full} frames were left to release");
     }
 }
 

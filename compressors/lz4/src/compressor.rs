@@ -1,4 +1,4 @@
-//! The codec and its driver.
+//! The compressor and its driver.
 
 use std::sync::Arc;
 
@@ -13,14 +13,14 @@ use zpool_core::spec::{Component, Params};
 use crate::context::Lz4Context;
 use crate::decode::decode;
 
-/// The lz4 codec. It has no settings, so all instances are equal.
+/// The lz4 compressor. It has no settings, so all instances are equal.
 #[derive(Debug)]
 pub struct Lz4Compressor {
     identity: Component,
 }
 
 impl Lz4Compressor {
-    /// Creates the codec.
+    /// Makes the compressor.
     pub fn new() -> Lz4Compressor {
         Lz4Compressor { identity: Component::named(Lz4Driver::NAME) }
     }
@@ -65,7 +65,7 @@ impl Compressor for Lz4Compressor {
 pub struct Lz4Driver;
 
 impl Lz4Driver {
-    /// The codec's name in a spec.
+    /// The compressor's name in a spec.
     pub const NAME: &'static str = "lz4";
 }
 

@@ -82,7 +82,7 @@ impl CompressionContext for Lz4Context {
         if out.len() >= bound {
             return compress_into_with_table(block, out, table)
                 .map(Compressed::Len)
-                .map_err(impossible);
+                .map_err(misbehaved);
         }
         compress_to_short(block, out, table, &mut self.staging, bound)
     }
@@ -107,7 +107,7 @@ fn compress_to_short(
         reserve(staging, bound - staging.len())?;
         staging.resize(bound, 0);
     }
-    let len = compress_into_with_table(block, staging, table).map_err(impossible)?;
+    let len = compress_into_with_table(block, staging, table).map_err(misbehaved)?;
     let Some(place) = out.get_mut(..len) else { return Ok(Compressed::DoesNotFit) };
     place.copy_from_slice(&staging[..len]);
     Ok(Compressed::Len(len))
@@ -115,7 +115,7 @@ fn compress_to_short(
 
 /// Converts the library's one error, a buffer shorter than its bound, which we never pass.
 #[cold]
-fn impossible(error: lz4_flex::block::CompressError) -> CodecError {
+fn misbehaved(error: lz4_flex::block::CompressError) -> CodecError {
     CodecError::Misbehaved(error.to_string())
 }
 

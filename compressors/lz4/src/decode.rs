@@ -2,21 +2,21 @@
 //!
 //! ```text
 //!   input   token │ literals │ offset │ token │ ...             block   ... │ literals │ match │
-//!           └─ fast: while both are far from their ends ─┘
-//!                     └─ careful: one sequence of any kind, then fast again ─┘
+//!           └─ decode_fast: while both are far from their ends ─┘
+//!                     └─ decode_checked: one sequence of any kind, then decode_fast again ─┘
 //! ```
 //!
 //! A sequence is some literals and a match, which repeats bytes of the block from `offset` bytes
 //! before. Its token has the number of literals and the length of the match, 4 bits each. A length
 //! that does not fit continues in further bytes (LZ4 block format).
 //!
-//! [`fast`](crate::fast::fast) only takes sequences that it can decode in steps of a fixed width.
+//! [`decode_fast`] only takes sequences that it can decode in steps of a fixed width.
 //! All others are decoded here, where every access is checked: those close to an end, long ones,
 //! and corrupt ones.
 
 use zpool_core::compress::CodecError;
 
-use crate::fast::fast;
+use crate::fast::decode_fast;
 
 /// The positions of a decoder in its input and in the block.
 #[derive(Debug, Clone, Copy, Default)]
@@ -51,8 +51,8 @@ const SHORT: usize = 18;
 pub(crate) fn decode(input: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
     let mut at = Cursors::default();
     loop {
-        at = fast(input, block, at);
-        if careful(input, block, &mut at).ok_or(CodecError::Corrupt)? {
+        at = decode_fast(input, block, at);
+        if decode_checked(input, block, &mut at).ok_or(CodecError::Corrupt)? {
             return Ok(());
         }
     }
@@ -60,7 +60,7 @@ pub(crate) fn decode(input: &[u8], block: &mut [u8]) -> Result<(), CodecError> {
 
 /// Decodes one sequence. Returns whether it was the last one, and `None` if the input is corrupt.
 #[inline(never)]
-fn careful(input: &[u8], block: &mut [u8], at: &mut Cursors) -> Option<bool> {
+fn decode_checked(input: &[u8], block: &mut [u8], at: &mut Cursors) -> Option<bool> {
     let (&token, mut rest) = input.get(at.read..)?.split_first()?;
     let (literals, length) = (usize::from(token >> 4), usize::from(token & 15));
 

@@ -41,7 +41,7 @@ const LONG_MARGIN: usize = 40;
 /// Decodes sequences until one is close to an end, has a length that continues beyond one byte, or
 /// is corrupt. Returns where that one begins.
 #[inline(always)]
-pub(crate) fn fast(input: &[u8], block: &mut [u8], at: Cursors) -> Cursors {
+pub(crate) fn decode_fast(input: &[u8], block: &mut [u8], at: Cursors) -> Cursors {
     let Cursors { mut read, mut written } = at;
     let last_read = input.len().checked_sub(INPUT_MARGIN);
     let last_written = block.len().checked_sub(BLOCK_MARGIN);
@@ -53,7 +53,7 @@ pub(crate) fn fast(input: &[u8], block: &mut [u8], at: Cursors) -> Cursors {
         if literals == CONTINUES || length == CONTINUES {
             let at = Cursors { read, written };
             let last = Cursors::new(last_read, block.len().saturating_sub(LONG_MARGIN));
-            let Some(next) = long(input, block, at, last, literals, length) else { break };
+            let Some(next) = decode_long(input, block, at, last, literals, length) else { break };
             Cursors { read, written } = next;
             continue;
         }
@@ -91,7 +91,7 @@ pub(crate) fn fast(input: &[u8], block: &mut [u8], at: Cursors) -> Cursors {
 /// `at.read` is at most `last.read`. Both positions in `last` are as far from the ends as the
 /// margins say, or 0 if the block is shorter than its margin.
 #[inline(always)]
-fn long(
+fn decode_long(
     input: &[u8],
     block: &mut [u8],
     at: Cursors,

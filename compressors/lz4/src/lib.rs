@@ -1,4 +1,4 @@
-//! lz4 for compressed memory pools: the fast codec, in pure Rust.
+//! lz4 for compressed memory pools: the fast compressor, in pure Rust.
 //!
 //! ```text
 //!   Lz4Driver ── open("lz4") ──► Lz4Compressor          shared, without settings
@@ -10,17 +10,17 @@
 //!
 //! # The nouns
 //!
-//! - [`Lz4Driver`] makes the codec under the name `lz4`. It takes no parameters, because the
-//!   library offers no acceleration.
-//! - [`Lz4Compressor`] is the codec, a [`Compressor`](zpool_core::compress::Compressor). Its
+//! - [`Lz4Driver`] makes the compressor under the name `lz4`. It takes no parameters, because
+//!   `lz4_flex` offers no acceleration.
+//! - [`Lz4Compressor`] is the compressor, a [`Compressor`](zpool_core::compress::Compressor). Its
 //!   contexts own the hash tables, 16 KiB, and as much again for blocks of 65 535 bytes and more.
 //!
 //! # What it is good for
 //!
-//! Use it if loads must cost as little as possible. It decodes faster than any other codec here,
-//! needs no state to decode, and makes no heap call once its contexts exist. It compresses least.
-//! `cargo run --release -p benches --bin codecs -- FILE` compares the codecs on your pages, and
-//! `docs/measurements` in the repository has the figures of ours.
+//! Use it if loads must cost as little as possible. It decodes faster than any other compressor
+//! here, needs no state to decode, and makes no heap call once its contexts exist. It compresses
+//! least. `cargo run --release -p benches --bin codecs -- FILE` compares the compressors on your
+//! pages, and `docs/measurements` in the repository has the figures of ours.
 //!
 //! # Format
 //!
@@ -54,8 +54,8 @@
 //!
 //! # Where to read next
 //!
-//! [`zpool_core::compress`] for the contract, `compressor.rs` for the codec, `context.rs` for its
-//! mutable half, and `decode.rs` and `fast.rs` for the decoder.
+//! [`zpool_core::compress`] for the contract, `compressor.rs` for the compressor, `context.rs` for
+//! its mutable half, and `decode.rs` and `fast.rs` for the decoder.
 
 mod compressor;
 mod context;

@@ -5,7 +5,7 @@ use lz4_flex::block::{compress_into, decompress_into, get_maximum_output_size};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use zpool_conformance::compressor::recipe;
+use zpool_conformance::compressor::seeded_block;
 use zpool_core::compress::{CodecError, Compressor};
 use zpool_lz4::Lz4Compressor;
 
@@ -37,12 +37,12 @@ fn sequence(literals: &[u8], offset: u16, length: usize) -> Vec<u8> {
 proptest! {
     #[test]
     fn damaged_blocks_same_outcome(
-        recipe in recipe(),
+        seeded in seeded_block(),
         damage in vec((any::<Index>(), any::<u8>()), 0..4),
         cut in any::<Index>(),
         by in -40..40isize,
     ) {
-        let block = recipe.block();
+        let block = seeded.block();
         let mut input = vec![0; get_maximum_output_size(block.len())];
         let len = compress_into(&block, &mut input).unwrap();
         input.truncate(len);

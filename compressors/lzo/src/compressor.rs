@@ -1,4 +1,4 @@
-//! The codec, its context, which is empty, and its driver.
+//! The compressor, its context, which is empty, and its driver.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub struct LzoCompressor {
 }
 
 impl LzoCompressor {
-    /// Makes the codec.
+    /// Makes the compressor.
     pub fn new() -> LzoCompressor {
         LzoCompressor { identity: Component::named(LzoDriver::NAME) }
     }
@@ -91,7 +91,7 @@ impl CompressionContext for LzoContext {
 pub struct LzoDriver;
 
 impl LzoDriver {
-    /// The codec's name in a spec.
+    /// The compressor's name in a spec.
     pub const NAME: &'static str = "lzo";
 }
 

@@ -16,9 +16,9 @@
 //!
 //! # The nouns
 //!
-//! - [`LzoDriver`] makes the codec under the name `lzo`. It takes no parameters: the library's
+//! - [`LzoDriver`] makes the compressor under the name `lzo`. It takes no parameters: the library's
 //!   other levels are for data that is compressed once.
-//! - [`LzoCompressor`] is the codec, a [`Compressor`](zpool_core::compress::Compressor).
+//! - [`LzoCompressor`] is the compressor, a [`Compressor`](zpool_core::compress::Compressor).
 //!
 //! # Purpose
 //!
@@ -30,7 +30,7 @@
 //! # Further costs
 //!
 //! The library keeps no state. Each compressed block makes two vectors, a table of 4 KiB and the
-//! output, and the output is copied once more. So this codec does not promise that a warm codec
+//! output, and the output is copied once more. So this compressor does not promise that a warm one
 //! makes no heap call. Decompression makes none.
 //!
 //! # Format

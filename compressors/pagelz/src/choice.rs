@@ -15,20 +15,20 @@ const RUN: usize = 24;
 
 /// The table of each coded stream, by its index among the tables of that stream; `None` for plain
 /// ones.
-pub(crate) type Tables = [Option<usize>; 4];
+pub(crate) type TableChoice = [Option<usize>; 4];
 
-/// Chooses the tables of a block's streams. A stream is coded if that saves more than this share:
-/// `1 / share`.
-pub(crate) fn choose(streams: &Streams, codes: &Codes, share: usize) -> Tables {
+/// Chooses the tables of a block's streams. A stream is coded if that saves more than
+/// `1 / min_saving_divisor` of it.
+pub(crate) fn choose(streams: &Streams, codes: &Codes, min_saving_divisor: usize) -> TableChoice {
     let pays = |(bits, table): (usize, usize), len: usize| {
-        (len >= SHORTEST && bits.div_ceil(8) + len / share < len).then_some(table)
+        (len >= SHORTEST && bits.div_ceil(8) + len / min_saving_divisor < len).then_some(table)
     };
     let best = |stream: usize, group: usize| {
         let symbols = streams.get(stream);
-        pays(smallest(symbols, codes, group), symbols.len())
+        pays(cheapest_table(symbols, codes, group), symbols.len())
     };
-    let plain = smallest(streams.get(LITERALS), codes, 0);
-    let (bits, table) = smallest(streams.xored(), codes, 1);
+    let plain = cheapest_table(streams.get(LITERALS), codes, 0);
+    let (bits, table) = cheapest_table(streams.xored(), codes, 1);
     let literals = if bits < plain.0 { (bits, table + FIRST_XORED) } else { plain };
     let mut tables = [None; 4];
     tables[LITERALS] = pays(literals, streams.get(LITERALS).len());
@@ -40,7 +40,7 @@ pub(crate) fn choose(streams: &Streams, codes: &Codes, share: usize) -> Tables {
 
 /// Returns the bits that the symbols take with the best table of a group, estimated from a sample,
 /// and the index of that table.
-fn smallest(symbols: &[u8], codes: &Codes, group: usize) -> (usize, usize) {
+fn cheapest_table(symbols: &[u8], codes: &Codes, group: usize) -> (usize, usize) {
     /// Every other byte of a word.
     const EVEN: u64 = 0x00FF_00FF_00FF_00FF;
     let lengths = &codes.lengths[group];

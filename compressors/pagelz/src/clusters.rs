@@ -1,7 +1,7 @@
 //! Groups of blocks whose symbols are alike, and a code for each.
 
 use crate::huffman::Lengths;
-use crate::lengths::shortest;
+use crate::lengths::optimal_lengths;
 
 /// Rounds of assigning blocks to codes and making a code from each group of blocks.
 const ROUNDS: usize = 12;
@@ -73,7 +73,7 @@ fn code_of<'a>(histograms: impl Iterator<Item = &'a SymbolCounts>) -> Lengths {
         histogram.0.iter().for_each(|&(symbol, n)| counts[usize::from(symbol)] += u64::from(n));
     }
     let total: u64 = counts.iter().sum();
-    shortest(&counts.map(|count| count * RARE + total + RARE / 2))
+    optimal_lengths(&counts.map(|count| count * RARE + total + RARE / 2))
 }
 
 #[cfg(test)]

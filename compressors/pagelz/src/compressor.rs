@@ -1,4 +1,4 @@
-//! The codec and its driver.
+//! The compressor and its driver.
 
 use core::ops::RangeInclusive;
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::model::{Model, bad_model};
 use crate::remembered;
 use crate::tables::Tables;
 
-/// The pagelz codec at one level, with the generic model or one of the user's own.
+/// The pagelz compressor at one level, with the generic model or one of the user's own.
 #[derive(Debug)]
 pub struct PagelzCompressor {
     level: u8,
@@ -83,7 +83,7 @@ impl PagelzCompressor {
 
     /// Returns the divisor of the saving for which a stream is coded: 4 means 1/4 of its bytes.
     /// `None` if no stream is.
-    fn share(&self) -> Option<usize> {
+    fn min_saving_divisor(&self) -> Option<usize> {
         match self.level {
             1 => None,
             2 => Some(4),
@@ -124,7 +124,7 @@ impl Compressor for PagelzCompressor {
             let what = format!("blocks of {max_block_size} bytes are longer than pagelz accepts");
             return Err(CodecError::Failed(what));
         }
-        let context = Context::new(self.tables.clone(), self.share(), max_block_size)?;
+        let context = Context::new(self.tables.clone(), self.min_saving_divisor(), max_block_size)?;
         Ok(try_box(context).map_err(|_| CodecError::OutOfMemory)?)
     }
 
@@ -146,7 +146,7 @@ impl Compressor for PagelzCompressor {
 pub struct PagelzDriver;
 
 impl PagelzDriver {
-    /// The codec's name in a spec.
+    /// The compressor's name in a spec.
     pub const NAME: &'static str = "pagelz";
 
     const KNOWN: &'static str = "level (1 to 3), model (a file, or fnv64:HASH)";

@@ -61,7 +61,7 @@ fn quick<const XORED: bool>(
 
     let here = at.block;
     let end = here + length;
-    if end + STEP > block.len() || offset > here || entry.is_unused() {
+    if end + STEP > block.len() || offset > here || entry.is_slow() {
         return None;
     }
     let count = usize::from(entry.literals);

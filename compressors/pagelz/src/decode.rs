@@ -8,7 +8,7 @@ use crate::copy::copy;
 use crate::entropy::Lanes;
 use crate::format::{
     EXTENSIONS, FIRST_TABLE, FIRST_XORED, LANES, LITERALS, OFFSETS, PLAIN_ORDER, TABLE_SHIFT,
-    TABLES, TOKENS, far_bytes, most, read_number, unfold,
+    TABLES_PER_STREAM, TOKENS, far_bytes, max_stream_len, read_number, unfold,
 };
 use crate::heap::zeroed;
 use crate::sequence::{DecodePosition, EncodedStreams, Stream};
@@ -64,7 +64,7 @@ impl Decoder {
             return Ok(());
         }
         for (stream, scratch) in self.scratch.iter_mut().enumerate() {
-            *scratch = zeroed(most(stream, block_len) + SPARE)?;
+            *scratch = zeroed(max_stream_len(stream, block_len) + SPARE)?;
         }
         self.max_block_size = block_len;
         Ok(())
@@ -179,7 +179,7 @@ impl HeaderReader {
         block_len: usize,
     ) -> Result<usize, CodecError> {
         let len = read_number(input, &mut self.end)?;
-        if len <= most(stream, block_len) { Ok(len) } else { Err(CodecError::Corrupt) }
+        if len <= max_stream_len(stream, block_len) { Ok(len) } else { Err(CodecError::Corrupt) }
     }
 
     fn is_coded(&self, stream: usize) -> bool {
@@ -192,7 +192,7 @@ impl HeaderReader {
         let bytes = input.get(self.end..self.end + 2).ok_or(CodecError::Corrupt)?;
         self.end += 2;
         let word = usize::from(u16::from_le_bytes([bytes[0], bytes[1]]));
-        let tables = std::array::from_fn(|i| word >> TABLE_SHIFT[i] & (TABLES[i] - 1));
+        let tables = std::array::from_fn(|i| word >> TABLE_SHIFT[i] & (TABLES_PER_STREAM[i] - 1));
         let meant = (0..4).filter(|&stream| self.is_coded(stream));
         let known = meant.fold(0, |word, stream| word | tables[stream] << TABLE_SHIFT[stream]);
         // All other bits must be zero.

@@ -9,7 +9,7 @@ use crate::choice::{self, choose};
 use crate::entropy::LaneWriter;
 use crate::format::{
     EXTENSIONS, FIRST_TABLE, FIRST_XORED, LANES, LITERALS, OFFSETS, PLAIN_ORDER, TABLE_SHIFT,
-    TOKENS, fold, most, number,
+    TOKENS, encode_number, fold, max_stream_len,
 };
 use crate::matcher::Matcher;
 use crate::streams::Streams;
@@ -25,8 +25,8 @@ pub(crate) struct Context {
 }
 
 struct Coder {
-    /// A code has to save more than `1 / share` of its stream.
-    share: usize,
+    /// A code has to save more than `1 / min_saving_divisor` of its stream.
+    min_saving_divisor: usize,
     writer: LaneWriter,
 }
 
@@ -35,17 +35,18 @@ const MAX_HEADER: usize = 1 + 4 * 5 + 2 + 3 * 5;
 
 impl Context {
     /// Makes a context for blocks of up to `max_block_size` bytes. Streams are coded only if there
-    /// is a `share`.
+    /// is a `min_saving_divisor`.
     pub(crate) fn new(
         tables: Arc<Tables>,
-        share: Option<usize>,
+        min_saving_divisor: Option<usize>,
         max_block_size: usize,
     ) -> Result<Context, CodecError> {
-        let coder = match share {
+        let coder = match min_saving_divisor {
             None => None,
-            Some(share) => {
-                Some(Coder { share, writer: LaneWriter::new(max_symbols(max_block_size))? })
-            }
+            Some(min_saving_divisor) => Some(Coder {
+                min_saving_divisor,
+                writer: LaneWriter::new(max_symbols(max_block_size))?,
+            }),
         };
         let matcher = Matcher::new(max_block_size)?;
         let streams = Streams::new(max_block_size, coder.is_some())?;
@@ -55,7 +56,7 @@ impl Context {
 
 /// Returns the most symbols that all streams of a block have together.
 fn max_symbols(block_len: usize) -> usize {
-    (0..4).map(|stream| most(stream, block_len)).sum()
+    (0..4).map(|stream| max_stream_len(stream, block_len)).sum()
 }
 
 impl CompressionContext for Context {
@@ -94,7 +95,7 @@ fn write_coded(
     header: &mut HeaderWriter,
     out: &mut [u8],
 ) -> Result<Option<usize>, CodecError> {
-    let chosen = choose(streams, codes, coder.share);
+    let chosen = choose(streams, codes, coder.min_saving_divisor);
     if chosen == [None; 4] {
         return Ok(write_plain(streams, header, out));
     }
@@ -157,13 +158,13 @@ impl HeaderWriter {
         self.len += bytes.len();
     }
 
-    fn number(&mut self, value: usize) {
-        let (bytes, count) = number(value);
+    fn add_number(&mut self, value: usize) {
+        let (bytes, count) = encode_number(value);
         self.add(&bytes[..count]);
     }
 
     /// Adds the flags of the streams that are coded.
-    fn coded(&mut self, tables: &choice::Tables) {
+    fn coded(&mut self, tables: &choice::TableChoice) {
         for (stream, table) in tables.iter().enumerate() {
             self.bytes[0] |= u8::from(table.is_some()) << stream;
         }
@@ -171,14 +172,14 @@ impl HeaderWriter {
 
     fn counts(&mut self, streams: &Streams) {
         for stream in [TOKENS, OFFSETS, EXTENSIONS] {
-            self.number(streams.get(stream).len());
+            self.add_number(streams.get(stream).len());
         }
     }
 
     /// Adds the number of literals, which does not follow from the block's length when streams are
     /// coded, and then the tables.
-    fn tables(&mut self, streams: &Streams, tables: &choice::Tables) {
-        self.number(streams.get(LITERALS).len());
+    fn tables(&mut self, streams: &Streams, tables: &choice::TableChoice) {
+        self.add_number(streams.get(LITERALS).len());
         let word = tables
             .iter()
             .zip(TABLE_SHIFT)
@@ -190,7 +191,7 @@ impl HeaderWriter {
     fn lanes(&mut self, lanes: [&[u8]; LANES]) {
         let quarter = lanes.iter().map(|lane| lane.len()).sum::<usize>() / LANES;
         for lane in &lanes[..LANES - 1] {
-            self.number(fold(lane.len().cast_signed() - quarter.cast_signed()));
+            self.add_number(fold(lane.len().cast_signed() - quarter.cast_signed()));
         }
     }
 }

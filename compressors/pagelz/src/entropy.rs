@@ -12,7 +12,7 @@ use zpool_core::compress::CodecError;
 
 use crate::format::LANES;
 use crate::heap::zeroed;
-use crate::huffman::{MAX_BITS, TABLE};
+use crate::huffman::{DECODE_ENTRIES, MAX_BITS};
 
 /// Symbols of a lane that one load of 8 bytes is sure to contain, even if up to 7 of its bits are
 /// used already.
@@ -41,7 +41,7 @@ impl Lanes {
 
     /// Decodes the symbols of a stream to `out`. Reads zeros beyond the end of `input`.
     #[inline(never)]
-    pub(crate) fn decode(&mut self, input: &[u8], table: &[u16; TABLE], out: &mut [u8]) {
+    pub(crate) fn decode(&mut self, input: &[u8], table: &[u16; DECODE_ENTRIES], out: &mut [u8]) {
         let mut at = self.at;
         let mut rounds = out.chunks_exact_mut(ROUNDS * LANES);
         for round in rounds.by_ref() {
@@ -52,7 +52,7 @@ impl Lanes {
             for symbols in round.chunks_exact_mut(LANES) {
                 let mut four = 0;
                 for lane in 0..LANES {
-                    let entry = table[bits[lane] as usize % TABLE];
+                    let entry = table[bits[lane] as usize % DECODE_ENTRIES];
                     bits[lane] >>= entry & 63;
                     four |= u32::from(entry >> 8) << (8 * lane);
                 }
@@ -64,7 +64,7 @@ impl Lanes {
         }
         for symbols in rounds.into_remainder().chunks_mut(LANES) {
             for (symbol, at) in symbols.iter_mut().zip(&mut at) {
-                let entry = table[load(input, *at) as usize % TABLE];
+                let entry = table[load(input, *at) as usize % DECODE_ENTRIES];
                 *at += usize::from(entry & 63);
                 *symbol = (entry >> 8) as u8;
             }
@@ -191,7 +191,7 @@ mod tests {
     fn decode_encoded_streams_comes_back() {
         let mut lengths = [9; 256];
         (lengths[0], lengths[255]) = (1, 8);
-        let (mut decoding, mut encoding) = ([0; TABLE], [0; 256]);
+        let (mut decoding, mut encoding) = ([0; DECODE_ENTRIES], [0; 256]);
         fill_decoding(&lengths, &mut decoding);
         fill_encoding(&lengths, &mut encoding);
         for len in (0..70).chain([1000, 4095]) {
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn lanes_read_too_far_or_too_little_are_refused() {
-        let mut table = [0; TABLE];
+        let mut table = [0; DECODE_ENTRIES];
         fill_decoding(&[8; 256], &mut table);
         for (symbols, fine) in [(3, false), (4, true), (5, false), (400, false)] {
             let mut lanes = Lanes::new(0, [1; LANES]);

@@ -90,7 +90,7 @@ pub(crate) const EXTENSIONS: usize = 3;
 pub(crate) const PLAIN_ORDER: [usize; 4] = [LITERALS, OFFSETS, EXTENSIONS, TOKENS];
 
 /// The number of tables of each stream. The second half of those for literals is for xored ones.
-pub(crate) const TABLES: [usize; 4] = [16, 4, 4, 4];
+pub(crate) const TABLES_PER_STREAM: [usize; 4] = [16, 4, 4, 4];
 /// The index of each stream's first table in the list of all tables.
 pub(crate) const FIRST_TABLE: [usize; 4] = [0, 16, 20, 24];
 pub(crate) const ALL_TABLES: usize = 28;
@@ -102,8 +102,8 @@ pub(crate) const TABLE_SHIFT: [u32; 4] = [0, 4, 6, 8];
 /// The number of bit streams to which coded symbols go in turn.
 pub(crate) const LANES: usize = 4;
 
-/// Returns the most bytes that a stream has in a block of this length.
-pub(crate) fn most(stream: usize, block_len: usize) -> usize {
+/// Returns the greatest length that a stream has in a block of this length.
+pub(crate) fn max_stream_len(stream: usize, block_len: usize) -> usize {
     match stream {
         LITERALS => block_len,
         OFFSETS => block_len / MIN_MATCH * far_bytes(block_len),
@@ -120,7 +120,7 @@ const LONG: usize = SHORT + ((255 - SHORT) << 8);
 
 /// Returns the bytes of a number, and how many of them count.
 #[inline]
-pub(crate) fn number(value: usize) -> ([u8; 5], usize) {
+pub(crate) fn encode_number(value: usize) -> ([u8; 5], usize) {
     if value < SHORT {
         ([value as u8, 0, 0, 0, 0], 1)
     } else if value < LONG {
@@ -166,7 +166,7 @@ mod tests {
     fn number_every_size_comes_back() {
         let edges = [0, 1, SHORT - 1, SHORT, SHORT + 255, SHORT + 256, LONG - 1, LONG, 1 << 20];
         for value in edges.into_iter().chain([u32::MAX as usize]) {
-            let (bytes, len) = number(value);
+            let (bytes, len) = encode_number(value);
             let mut at = 0;
             assert_eq!(read_number(&bytes[..len], &mut at), Ok(value));
             assert_eq!(at, len);

@@ -8,7 +8,7 @@
 pub(crate) const MAX_BITS: u32 = 10;
 
 /// Entries of a decoding table.
-pub(crate) const TABLE: usize = 1 << MAX_BITS;
+pub(crate) const DECODE_ENTRIES: usize = 1 << MAX_BITS;
 
 /// The length of each symbol's code. Every symbol has one.
 pub(crate) type Lengths = [u8; 256];
@@ -18,7 +18,7 @@ pub(crate) type Lengths = [u8; 256];
 pub(crate) fn is_complete(lengths: &Lengths) -> bool {
     let possible = |&length: &u8| (1..=MAX_BITS).contains(&u32::from(length));
     lengths.iter().all(possible)
-        && lengths.iter().map(|&length| TABLE >> length).sum::<usize>() == TABLE
+        && lengths.iter().map(|&length| DECODE_ENTRIES >> length).sum::<usize>() == DECODE_ENTRIES
 }
 
 /// Calls `with` for each symbol with its code, first bit lowest, and the code's length.
@@ -38,7 +38,7 @@ pub(crate) fn for_each_code(lengths: &Lengths, mut with: impl FnMut(u8, u16, u32
 
 /// Fills a decoding table. It has, for each value of [`MAX_BITS`] bits, the symbol shifted left by
 /// 8 and its code's length.
-pub(crate) fn fill_decoding(lengths: &Lengths, table: &mut [u16; TABLE]) {
+pub(crate) fn fill_decoding(lengths: &Lengths, table: &mut [u16; DECODE_ENTRIES]) {
     for_each_code(lengths, |symbol, code, length| {
         let entry = u16::from(symbol) << 8 | length as u16;
         for place in table.iter_mut().skip(usize::from(code)).step_by(1 << length) {
@@ -84,12 +84,12 @@ mod tests {
     #[test]
     fn decoding_table_inverts_encoding_table() {
         for lengths in [[8; 256], uneven()] {
-            let (mut decoding, mut encoding) = ([0; TABLE], [0; 256]);
+            let (mut decoding, mut encoding) = ([0; DECODE_ENTRIES], [0; 256]);
             fill_decoding(&lengths, &mut decoding);
             fill_encoding(&lengths, &mut encoding);
             for (symbol, &entry) in encoding.iter().enumerate() {
                 let (code, length) = (entry & 0xFFFF, entry >> 16);
-                for rest in 0..TABLE >> length {
+                for rest in 0..DECODE_ENTRIES >> length {
                     let found = decoding[code as usize | rest << length];
                     assert_eq!(
                         (usize::from(found >> 8), u32::from(found & 0xFF)),

@@ -105,7 +105,8 @@ pub enum TrainError {
         /// The number of blocks that is needed.
         needed: usize,
     },
-    /// Every block of the second half equals one of the first, so none is left to judge on.
+    /// No block is left to judge on: the list is empty, or every block of the second half equals
+    /// one of the first.
     NothingToJudge,
     /// There is no memory.
     OutOfMemory,
@@ -113,7 +114,7 @@ pub enum TrainError {
     Refused(Verdict),
     /// The level or the model is invalid.
     Bad(CreateError),
-    /// The codec failed.
+    /// The compressor failed.
     Codec(CodecError),
 }
 
@@ -124,7 +125,7 @@ impl fmt::Display for TrainError {
                 write!(f, "{samples} blocks are too few to train on: give {needed} or more")
             }
             TrainError::NothingToJudge => {
-                f.write_str("every block was trained on, so none is left to judge by: give more")
+                f.write_str("no block is left to judge by: give blocks that were not trained on")
             }
             TrainError::OutOfMemory => f.write_str("no memory to train a model: give fewer blocks"),
             TrainError::Refused(verdict) => write!(f, "the model does not pay: {verdict}"),
@@ -198,10 +199,10 @@ pub fn judge(model: &[u8], blocks: &[&[u8]], level: u8) -> Result<Verdict, Train
     if blocks.is_empty() {
         return Err(TrainError::NothingToJudge);
     }
-    let generic = Kept::new(PagelzCompressor::new(level)?, &blocks)?;
-    let own = Kept::new(PagelzCompressor::with_model(level, model)?, &blocks)?;
-    let times = shortest_times([&generic, &own], &blocks)?;
-    let cost = |kept: &Kept, decompression| Cost { bytes: kept.bytes, decompression };
+    let generic = CompressedBlocks::new(PagelzCompressor::new(level)?, &blocks)?;
+    let own = CompressedBlocks::new(PagelzCompressor::with_model(level, model)?, &blocks)?;
+    let times = best_times([&generic, &own], &blocks)?;
+    let cost = |kept: &CompressedBlocks, decompression| Cost { bytes: kept.bytes, decompression };
     Ok(Verdict {
         level,
         trained_blocks: 0,
@@ -211,16 +212,16 @@ pub fn judge(model: &[u8], blocks: &[&[u8]], level: u8) -> Result<Verdict, Train
     })
 }
 
-/// Compressed blocks, with the codec that reads them.
-struct Kept {
+/// Compressed blocks, with the compressor that reads them.
+struct CompressedBlocks {
     codec: PagelzCompressor,
     /// `None` where a block does not shrink.
     objects: Vec<Option<Vec<u8>>>,
     bytes: usize,
 }
 
-impl Kept {
-    fn new(codec: PagelzCompressor, blocks: &[&[u8]]) -> Result<Kept, TrainError> {
+impl CompressedBlocks {
+    fn new(codec: PagelzCompressor, blocks: &[&[u8]]) -> Result<CompressedBlocks, TrainError> {
         let longest = blocks.iter().map(|block| block.len()).max().unwrap_or(1);
         let mut context = codec.compression_context(longest)?;
         let mut out = vec![0; longest];
@@ -233,13 +234,13 @@ impl Kept {
             bytes += object.as_ref().map_or(block.len(), Vec::len);
             objects.push(object);
         }
-        Ok(Kept { codec, objects, bytes })
+        Ok(CompressedBlocks { codec, objects, bytes })
     }
 }
 
-/// Returns the times to decompress all blocks with one codec and with the other. Each batch of
+/// Returns the times to decompress all blocks with one compressor and with the other. Each batch of
 /// blocks is timed several times, with the codecs in alternation.
-fn shortest_times(kept: [&Kept; 2], blocks: &[&[u8]]) -> Result<[Duration; 2], TrainError> {
+fn best_times(kept: [&CompressedBlocks; 2], blocks: &[&[u8]]) -> Result<[Duration; 2], TrainError> {
     let mut contexts = Vec::new();
     for kept in kept {
         contexts.push(match kept.codec.level() {

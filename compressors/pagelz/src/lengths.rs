@@ -14,7 +14,7 @@ struct Package {
 ///
 /// A symbol of weight 0 gets a code as well, because a model also has to code what it was not
 /// trained on.
-pub(crate) fn shortest(weights: &[u64; 256]) -> Lengths {
+pub(crate) fn optimal_lengths(weights: &[u64; 256]) -> Lengths {
     let mut symbols: Vec<Package> = (0..=u8::MAX)
         .map(|symbol| Package { weight: weights[usize::from(symbol)], symbols: vec![symbol] })
         .collect();
@@ -45,18 +45,18 @@ mod tests {
     use crate::huffman::is_complete;
 
     #[test]
-    fn shortest_equal_weights_take_byte() {
-        assert_eq!(shortest(&[1; 256]), [8; 256]);
-        assert_eq!(shortest(&[0; 256]), [8; 256]);
+    fn equal_weights_take_byte() {
+        assert_eq!(optimal_lengths(&[1; 256]), [8; 256]);
+        assert_eq!(optimal_lengths(&[0; 256]), [8; 256]);
     }
 
     #[test]
-    fn shortest_any_weights_are_complete() {
+    fn any_weights_are_complete() {
         let mut steep = [0; 256];
         (0..40).for_each(|i| steep[i] = 1 << i);
         let slow: [u64; 256] = std::array::from_fn(|i| (i * i) as u64);
         for weights in [steep, slow] {
-            let lengths = shortest(&weights);
+            let lengths = optimal_lengths(&weights);
             assert!(is_complete(&lengths));
             for (a, b) in (0..256).flat_map(|a| (0..256).map(move |b| (a, b))) {
                 assert!(weights[a] <= weights[b] || lengths[a] <= lengths[b], "{a} {b}");

@@ -1,4 +1,4 @@
-//! A codec made for memory pages, for compressed memory pools, in pure Rust.
+//! A compressor made for memory pages, for compressed memory pools, in pure Rust.
 //!
 //! ```text
 //!   block ─► matcher ─► literals   ─┐
@@ -13,7 +13,7 @@
 //! ```
 //!
 //! In memory pages most matches repeat the last offset or go back a small multiple of 8 bytes. So
-//! an offset takes one byte, or none; and a sequence takes one byte if a codebook has it.
+//! most offsets take one byte or none, and one token byte stands for a sequence in the codebook.
 //!
 //! # The nouns
 //!
@@ -21,8 +21,8 @@
 //! - A *model* is a codebook of sequences and the tables that streams are coded with. A generic one
 //!   comes with the crate; [`train`] makes one from blocks like those that will be stored, and
 //!   [`train_and_judge`] says whether it pays on other blocks.
-//! - [`PagelzDriver`] makes the codec under the name `pagelz`, with the parameters `level` and
-//!   `model`; [`PagelzCompressor`] is the codec.
+//! - [`PagelzDriver`] makes the compressor under the name `pagelz`, with the parameters `level` and
+//!   `model`; [`PagelzCompressor`] is the compressor.
 //!
 //! # Levels
 //!
@@ -61,8 +61,7 @@
 //!
 //! `FORMAT.md` for what the bytes mean. Files, bottom-up: `heap`, `format`, `huffman`, `lengths`,
 //! `model`, `remembered`, `tables`, `matcher`, `streams`, `entropy`, `choice`, `encode`,
-//! `sequence`,
-//! `copy` (or `copy_checked`), `decode`, `compressor`, `clusters`, `train`, `judge`.
+//! `sequence`, `copy` (or `copy_checked`), `decode`, `compressor`, `clusters`, `train`, `judge`.
 
 #![cfg_attr(feature = "safe", forbid(unsafe_code))]
 

@@ -15,9 +15,9 @@ const LONG_BITS: u32 = 13;
 /// Blocks of up to this length are hashed as a page is.
 const PAGE: usize = 4096;
 
-/// After `2^PATIENCE` positions without a match, every second position is skipped, then two in
+/// After `2^SKIP_SHIFT` positions without a match, every second position is skipped, then two in
 /// three, and so on.
-const PATIENCE: u32 = 5;
+const SKIP_SHIFT: u32 = 5;
 
 /// The positions of bytes that were seen before, by their hash.
 #[derive(Debug)]
@@ -157,7 +157,7 @@ fn find<E: HashSlot, const BITS: u32>(
         // An entry that was never set is 0, and is compared like any other.
         let hit = (difference & FIVE == 0) & (position - candidate <= MAX_OFFSET);
         if !hit && repeats == 0 {
-            position += 1 + ((position - anchor) >> PATIENCE);
+            position += 1 + ((position - anchor) >> SKIP_SHIFT);
             continue;
         }
         let ahead = (repeats.trailing_zeros() / 8) as usize;

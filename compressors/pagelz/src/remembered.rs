@@ -56,8 +56,8 @@ fn fnv64(bytes: &[u8]) -> u64 {
 
 /// Reads a model's bytes, and at most one byte more than the longest model has.
 ///
-/// A codec is opened while other switches wait, so this must not wait without bound, and reads only
-/// a regular file.
+/// A compressor is opened while other switches wait, so this must not wait without bound, and reads
+/// only a regular file.
 pub(crate) fn read(path: &Path) -> io::Result<Arc<[u8]>> {
     // Checked before opening, because opening a pipe waits for its writer.
     regular(&fs::metadata(path)?)?;

@@ -162,7 +162,7 @@ fn lengths(
         free(&mut at.free_extensions, at.extension - before)?;
         return Ok((literals, length.ok_or(CodecError::Corrupt)?));
     }
-    if entry.is_unused() {
+    if entry.is_slow() {
         return Err(CodecError::Corrupt);
     }
     let more = match take(&streams.extensions, &mut at.extension, entry.extensions.into())? {

@@ -4,11 +4,11 @@ use zpool_core::compress::CodecError;
 
 use crate::format::{
     BOTH, ENTRY_LITERALS, ENTRY_MATCH, EXTENSIONS, FEW_LITERALS, FIRST_OFFSET, LITERALS, MIN_MATCH,
-    OFFSETS, OffsetKind, TOKENS, most, number,
+    OFFSETS, OffsetKind, TOKENS, encode_number, max_stream_len,
 };
 use crate::heap::zeroed;
 use crate::matcher::Matcher;
-use crate::tables::{Tables, place};
+use crate::tables::{Tables, token_index};
 
 /// Up to this many literals are copied at once.
 const STEP: usize = 16;
@@ -32,7 +32,7 @@ impl Streams {
     pub(crate) fn new(max_block_size: usize, xored: bool) -> Result<Streams, CodecError> {
         let mut bytes = [const { Vec::new() }; 4];
         for (stream, place) in bytes.iter_mut().enumerate() {
-            *place = zeroed(most(stream, max_block_size) + SPARE)?;
+            *place = zeroed(max_stream_len(stream, max_block_size) + SPARE)?;
         }
         let xored = if xored { zeroed(max_block_size + SPARE)? } else { Vec::new() };
         Ok(Streams { bytes, xored, len: [0; 4], max_block_size })
@@ -127,7 +127,7 @@ impl<const XORED: bool> StreamWriter<'_, XORED> {
         self.len[OFFSETS] += kind.bytes(self.block.len());
         let mut token = 0;
         if literals < ENTRY_LITERALS && length < ENTRY_MATCH {
-            token = self.tables.tokens[place(kind, literals, length)];
+            token = self.tables.tokens[token_index(kind, literals, length)];
         }
         if token == 0 {
             token = self.extend(kind, literals, length);
@@ -147,7 +147,7 @@ impl<const XORED: bool> StreamWriter<'_, XORED> {
             return (kind as usize * FEW_LITERALS + literals) as u8;
         }
         for value in [literals, more] {
-            let (bytes, count) = number(value);
+            let (bytes, count) = encode_number(value);
             let at = self.len[EXTENSIONS];
             self.extensions[at..at + count].copy_from_slice(&bytes[..count]);
             self.len[EXTENSIONS] += count;

@@ -6,7 +6,7 @@ use crate::format::{
     ALL_TABLES, BOTH, ENTRY_LITERALS, ENTRY_MATCH, FEW_LITERALS, FIRST_ENTRY, MIN_MATCH,
     MIN_OFFSET, OffsetKind, WORD,
 };
-use crate::huffman::{TABLE, fill_decoding, fill_encoding};
+use crate::huffman::{DECODE_ENTRIES, fill_decoding, fill_encoding};
 use crate::model::Model;
 use crate::sequence::Needs;
 
@@ -34,8 +34,9 @@ pub(crate) struct TokenEntry {
 }
 
 impl TokenEntry {
-    /// Returns whether neither the format nor the model has this token.
-    pub(crate) fn is_unused(&self) -> bool {
+    /// Returns whether the fast loop leaves this token to the slow path: both of its lengths are
+    /// extensions, or neither the format nor the model has it.
+    pub(crate) fn is_slow(&self) -> bool {
         self.base == SLOW
     }
 
@@ -63,8 +64,8 @@ pub(crate) struct Tables {
     /// For blocks of up to 64 KiB, and for longer ones.
     pub(crate) entries: [[TokenEntry; 256]; 2],
     pub(crate) needs: [[Needs; 256]; 2],
-    /// The token of each kind, number of literals and match length, by [`place`]; 0 if there is no
-    /// such entry in the codebook.
+    /// The token of each kind, number of literals and match length, by [`token_index`]; 0 if there
+    /// is no such entry in the codebook.
     pub(crate) tokens: [u8; TOKEN_PLACES],
     /// `None` at a level that codes no stream.
     pub(crate) codes: Option<Box<Codes>>,
@@ -73,7 +74,7 @@ pub(crate) struct Tables {
 /// Tables of the streams' codes.
 #[derive(Debug)]
 pub(crate) struct Codes {
-    pub(crate) decoding: [[u16; TABLE]; ALL_TABLES],
+    pub(crate) decoding: [[u16; DECODE_ENTRIES]; ALL_TABLES],
     pub(crate) encoding: [[u32; 256]; ALL_TABLES],
     /// For each group of up to 8 tables and each symbol, the lengths of its codes, one byte per
     /// table.
@@ -83,9 +84,10 @@ pub(crate) struct Codes {
 const LENGTHS_PER_KIND: usize = ENTRY_MATCH - MIN_MATCH;
 pub(crate) const TOKEN_PLACES: usize = OffsetKind::ALL.len() * ENTRY_LITERALS * LENGTHS_PER_KIND;
 
-/// Returns the place of the token of a codebook entry. The lengths must be within its bounds.
+/// Returns the index of a codebook entry's token in [`Tables::tokens`]. The lengths must be within
+/// its bounds.
 #[inline(always)]
-pub(crate) fn place(kind: OffsetKind, literals: usize, length: usize) -> usize {
+pub(crate) fn token_index(kind: OffsetKind, literals: usize, length: usize) -> usize {
     (kind as usize * ENTRY_LITERALS + literals) * LENGTHS_PER_KIND + (length - MIN_MATCH)
 }
 
@@ -103,8 +105,8 @@ impl Tables {
             codes: None,
         };
         for (token, entry) in (FIRST_ENTRY..).zip(&model.codebook) {
-            let place = place(entry.kind, entry.literals.into(), entry.length.into());
-            tables.tokens[place] = token as u8;
+            let index = token_index(entry.kind, entry.literals.into(), entry.length.into());
+            tables.tokens[index] = token as u8;
         }
         tables.codes = coded.then(|| codes(model));
         Arc::new(tables)
@@ -158,7 +160,7 @@ fn entries(model: &Model, far: u8) -> [TokenEntry; 256] {
 
 fn codes(model: &Model) -> Box<Codes> {
     let mut codes = Box::new(Codes {
-        decoding: [[0; TABLE]; ALL_TABLES],
+        decoding: [[0; DECODE_ENTRIES]; ALL_TABLES],
         encoding: [[0; 256]; ALL_TABLES],
         lengths: [[0; 256]; 5],
     });

@@ -14,7 +14,7 @@ use zpool_core::might_block;
 use crate::clusters::{SymbolCounts, best, cluster};
 use crate::format::{
     ENTRY_LITERALS, ENTRY_MATCH, EXTENSIONS, FEW_LITERALS, FIRST_OFFSET, FIRST_XORED, LITERALS,
-    MAX_ENTRIES, OFFSETS, OffsetKind, TABLES, TOKENS,
+    MAX_ENTRIES, OFFSETS, OffsetKind, TABLES_PER_STREAM, TOKENS,
 };
 use crate::huffman::Lengths;
 use crate::judge::TrainError;
@@ -105,7 +105,7 @@ fn tables(
     let [plain, xored, tokens, offsets, extensions] = &histograms;
     let mut lengths = literal_tables(plain, xored);
     for (stream, histograms) in [(TOKENS, tokens), (OFFSETS, offsets), (EXTENSIONS, extensions)] {
-        lengths.extend(cluster(&histograms.iter().collect::<Vec<_>>(), TABLES[stream]));
+        lengths.extend(cluster(&histograms.iter().collect::<Vec<_>>(), TABLES_PER_STREAM[stream]));
     }
     Ok(lengths)
 }

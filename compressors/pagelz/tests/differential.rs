@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use slow::SlowModel;
 use zpool_conformance::Generator;
-use zpool_conformance::compressor::recipe;
+use zpool_conformance::compressor::seeded_block;
 use zpool_core::compress::{CodecError, Compressed, Compressor};
 use zpool_pagelz::PagelzCompressor;
 
@@ -68,7 +68,7 @@ fn slow_decoder_reads_generated_blocks() {
 proptest! {
     #[test]
     fn damaged_blocks_same_outcome(
-        recipe in recipe(),
+        seeded in seeded_block(),
         level in 1..=3u8,
         damage in vec((any::<Index>(), any::<u8>()), 0..4),
         cut in any::<Index>(),
@@ -76,7 +76,7 @@ proptest! {
     ) {
         let slow = SlowModel::new(GENERIC);
         let codec = PagelzCompressor::new(level).unwrap();
-        let block = recipe.block();
+        let block = seeded.block();
         let mut input = compress(&codec, &block);
         compare(&codec, &slow, &input, block.len());
         compare(&codec, &slow, &input, block.len().saturating_add_signed(by));

@@ -1,4 +1,4 @@
-//! The codec and its driver.
+//! The compressor and its driver.
 
 use core::ops::RangeInclusive;
 use std::path::Path;
@@ -30,9 +30,8 @@ impl ZstdCompressor {
     /// 3. Levels over 19 need hundreds of MiB and gain nothing on blocks this short.
     pub const LEVELS: RangeInclusive<i32> = -7..=19;
 
-    /// The default level: the lowest regular one. zstd is chosen for density, and on pages of
-    /// memory higher levels gain little before the time to compress doubles. Lower levels lose
-    /// density first.
+    /// The default level: the lowest regular one. On pages of memory, higher levels double the time
+    /// to compress before they gain much density, and lower levels lose density.
     pub const DEFAULT_LEVEL: i32 = 1;
 
     /// Makes zstd at `level`.
@@ -124,7 +123,7 @@ impl Compressor for ZstdCompressor {
 pub struct ZstdDriver;
 
 impl ZstdDriver {
-    /// The codec's name in a spec.
+    /// The compressor's name in a spec.
     pub const NAME: &'static str = "zstd";
 
     const KNOWN: &'static str = "level (-7 to 19), dict (a file, or xxh64:HASH)";

@@ -17,8 +17,8 @@ use crate::dictionary::Dictionary;
 pub(crate) struct ZstdCompression {
     context: AttachedContext,
     /// Zeros, as many as the largest block has bytes.
-    largest: Box<[u8]>,
-    /// Whether the previous block was shorter than half of the largest.
+    zero_block: Box<[u8]>,
+    /// Whether the previous block was shorter than half of the largest block.
     after_short: bool,
     /// Output buffer for a caller whose buffer is under the bound. Empty until that happens; then
     /// as long as the bound of the largest such block so far.
@@ -44,10 +44,11 @@ impl ZstdCompression {
         let dictionary = dictionary.map(|dictionary| Arc::clone(&dictionary.compression));
         let context = AttachedContext::new(&parameters, dictionary)
             .map_err(|code| code.map_or(CodecError::OutOfMemory, failure))?;
-        let mut largest = Vec::new();
-        lengthen(&mut largest, max_block_size)?;
-        let largest = largest.into_boxed_slice();
-        let mut new = ZstdCompression { context, largest, after_short: false, staging: Vec::new() };
+        let mut zero_block = Vec::new();
+        lengthen(&mut zero_block, max_block_size)?;
+        let zero_block = zero_block.into_boxed_slice();
+        let mut new =
+            ZstdCompression { context, zero_block, after_short: false, staging: Vec::new() };
         // zstd allocates its tables with the first block. We do that now, while it may block and
         // fail.
         new.claim_memory()?;
@@ -64,7 +65,7 @@ impl ZstdCompression {
         // left three times what the next one needs, and allocates only what that one needs. After
         // two short blocks, the next long one would allocate. A warm context must not make heap
         // calls.
-        let short = block.len() < self.largest.len() / 2;
+        let short = block.len() < self.zero_block.len() / 2;
         if short && self.after_short {
             self.claim_memory()?;
         }
@@ -95,7 +96,7 @@ impl ZstdCompression {
     /// there is no room even for a frame's header, so this costs little.
     #[cold]
     fn claim_memory(&mut self) -> Result<(), CodecError> {
-        match outcome(self.context.compress(&self.largest, &mut [])) {
+        match outcome(self.context.compress(&self.zero_block, &mut [])) {
             Ok(Compressed::DoesNotFit) => Ok(()),
             Ok(Compressed::Len(len)) => {
                 Err(CodecError::Misbehaved(format!("wrote {len} bytes into an empty buffer")))
@@ -116,7 +117,10 @@ impl CompressionContext for ZstdCompression {
 
     #[inline]
     fn bytes_held(&self) -> usize {
-        size_of::<Self>() + self.context.bytes_held() + self.largest.len() + self.staging.capacity()
+        size_of::<Self>()
+            + self.context.bytes_held()
+            + self.zero_block.len()
+            + self.staging.capacity()
     }
 }
 

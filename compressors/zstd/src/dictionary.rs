@@ -1,4 +1,4 @@
-//! A dictionary, digested once and shared by all contexts of a codec.
+//! A dictionary, digested once and shared by all contexts of a compressor.
 
 use core::fmt;
 use std::fs::{self, File, Metadata};
@@ -42,9 +42,9 @@ impl Dictionary {
 
 /// Reads a dictionary's bytes, and at most one more than [`MAX_BYTES`].
 ///
-/// A codec is opened while other switches wait, so this must not wait without bound, and reads only
-/// a regular file. Other files wait for a writer (a named pipe), never end (a device), or cannot be
-/// read (a directory, a socket).
+/// A compressor is opened while other switches wait, so this must not wait without bound, and reads
+/// only a regular file. Other files wait for a writer (a named pipe), never end (a device), or
+/// cannot be read (a directory, a socket).
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     // Checked before opening, which has side effects on some devices, and again after, because the
     // path may lead to another file by then.

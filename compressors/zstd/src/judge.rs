@@ -166,7 +166,7 @@ pub fn judge<S: AsRef<[u8]>>(
     if longest == 0 {
         return Err(TrainError::NothingToJudge);
     }
-    let mut sides = [&plain, &with].map(|compressor| Side::new(compressor, longest));
+    let mut sides = [&plain, &with].map(|compressor| MeasuredSide::new(compressor, longest));
     for batch in blocks.chunks(BATCH_BLOCKS) {
         let batch: Vec<&[u8]> =
             batch.iter().map(AsRef::as_ref).filter(|block| !block.is_empty()).collect();
@@ -216,7 +216,7 @@ fn is_same_filled(block: &[u8]) -> bool {
 }
 
 /// Makes zstd with or without the dictionary.
-struct Side {
+struct MeasuredSide {
     compression: Box<dyn CompressionContext>,
     decompression: Box<dyn DecompressionContext>,
     /// The compressed forms of a batch, each with room for the bound.
@@ -226,9 +226,9 @@ struct Side {
     total: Cost,
 }
 
-impl Side {
-    fn new(compressor: &ZstdCompressor, longest: usize) -> Result<Side, CodecError> {
-        Ok(Side {
+impl MeasuredSide {
+    fn new(compressor: &ZstdCompressor, longest: usize) -> Result<MeasuredSide, CodecError> {
+        Ok(MeasuredSide {
             compression: compressor.compression_context(longest)?,
             decompression: compressor.decompression_context()?,
             objects: vec![vec![0; compressor.compress_bound(longest)]; BATCH_BLOCKS],

@@ -1,4 +1,4 @@
-//! zstd for compressed memory pools: the dense codec, with levels and trained dictionaries.
+//! zstd for compressed memory pools: the dense compressor, with levels and trained dictionaries.
 //!
 //! ```text
 //!   ZstdDriver ── open("zstd(level=-1,dict=FILE)") ──► ZstdCompressor: level, dictionary
@@ -10,18 +10,19 @@
 //!
 //! # The nouns
 //!
-//! - [`ZstdDriver`] makes the codec under the name `zstd`. Parameters: `level` from -7 to 19
+//! - [`ZstdDriver`] makes the compressor under the name `zstd`. Parameters: `level` from -7 to 19
 //!   (default [`ZstdCompressor::DEFAULT_LEVEL`]), and `dict`, a file or a name from [`remember`].
-//! - [`ZstdCompressor`] is the codec, a [`Compressor`](zpool_core::compress::Compressor). Both its
-//!   kinds of contexts have state, reused from block to block.
+//! - [`ZstdCompressor`] is the compressor, a [`Compressor`](zpool_core::compress::Compressor). Both
+//!   its kinds of contexts have state, reused from block to block.
 //! - A *dictionary* is bytes that blocks are likely to share, known to both sides beforehand.
-//!   [`train`] makes one from samples. [`train_and_judge`] also returns it only if it pays on other
+//!   [`train`] makes one from samples. [`train_and_judge`] returns one only if it pays on other
 //!   blocks.
 //!
 //! # Purpose
 //!
-//! The highest density: it is the densest codec here at any level from -1 up. Negative levels are
-//! its fast ones. Levels over 3 take much more time and gain little on blocks as short as a page.
+//! The highest density: it is the densest compressor here at any level from 1 up. Negative levels
+//! are its fast ones. Levels over 3 take much more time and gain little on blocks as short as a
+//! page.
 //!
 //! A dictionary helps if blocks resemble each other, and harms if they do not. [`train_and_judge`]
 //! measures which. docs/measurements/codecs.md has figures and the commands that measure them.
@@ -61,8 +62,8 @@
 //!
 //! # Where to read next
 //!
-//! [`zpool_core::compress`] for the contract, `compressor.rs` for the codec, `context.rs` for the
-//! contexts, `dictionary.rs`, `train.rs` and `judge.rs` for dictionaries. `attached.rs` has the
+//! [`zpool_core::compress`] for the contract, `compressor.rs` for the compressor, `context.rs` for
+//! the contexts, `dictionary.rs`, `train.rs` and `judge.rs` for dictionaries. `attached.rs` has the
 //! only `unsafe`.
 
 #[allow(unsafe_code, reason = "a C context that refers to a dictionary it shares")]

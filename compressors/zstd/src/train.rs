@@ -73,7 +73,7 @@ pub enum TrainError {
     /// No block has a byte to judge a dictionary on.
     NothingToJudge,
     /// `max_len` is under the minimum of 256 bytes.
-    TooShort,
+    MaxLenTooSmall,
     /// There is no memory.
     OutOfMemory,
     /// The dictionary does not pay, with its verdict.
@@ -86,7 +86,7 @@ pub enum TrainError {
 fn reason<S: AsRef<[u8]>>(code: usize, samples: &[S]) -> TrainError {
     let is = |kind| is_error_kind(code, kind);
     if is(ZSTD_ErrorCode::ZSTD_error_dstSize_tooSmall) {
-        TrainError::TooShort
+        TrainError::MaxLenTooSmall
     } else if is(ZSTD_ErrorCode::ZSTD_error_memory_allocation) {
         TrainError::OutOfMemory
     } else if is(ZSTD_ErrorCode::ZSTD_error_srcSize_wrong)
@@ -125,7 +125,7 @@ impl fmt::Display for TrainError {
             TrainError::NothingToJudge => {
                 f.write_str("no block has a byte to judge a dictionary on: give longer blocks")
             }
-            TrainError::TooShort => {
+            TrainError::MaxLenTooSmall => {
                 f.write_str("a dictionary needs at least 256 bytes: raise its length")
             }
             TrainError::OutOfMemory => {

@@ -187,7 +187,7 @@ fn training_too_few_samples_says_needed() {
         |usable| train_and_judge(&[records(0..usable), vec![vec![7; 300]; 50]].concat(), 1, 4096);
     assert_eq!(judged(12).map(drop), Err(TrainError::TooFewSamples { samples: 12, needed: 13 }));
     assert!(!matches!(judged(13), Err(TrainError::TooFewSamples { .. })));
-    assert_eq!(train(&records(0..800), 100), Err(TrainError::TooShort));
+    assert_eq!(train(&records(0..800), 100), Err(TrainError::MaxLenTooSmall));
 }
 
 /// Whatever cannot be trained on is an error of one line that says what is missing; none is zstd's

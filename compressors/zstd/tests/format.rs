@@ -1,7 +1,7 @@
 //! The format of frames, and that other implementations read them.
 
 use proptest::prelude::*;
-use zpool_conformance::compressor::recipe;
+use zpool_conformance::compressor::seeded_block;
 use zpool_core::compress::{Compressed, Compressor};
 use zpool_zstd::ZstdCompressor;
 
@@ -22,8 +22,8 @@ proptest! {
 
     /// With the magic number in front, a block is an ordinary zstd frame.
     #[test]
-    fn block_with_magic_number_is_ordinary_frame(recipe in recipe(), level in -7..=9) {
-        let block = recipe.block();
+    fn block_with_magic_number_is_ordinary_frame(seeded in seeded_block(), level in -7..=9) {
+        let block = seeded.block();
         let frame = frame(&ZstdCompressor::new(level).unwrap(), block.len(), &block);
         let ordinary = [&MAGIC[..], &frame].concat();
         prop_assert!(zstd::bulk::decompress(&ordinary, block.len()).unwrap() == block);
@@ -31,8 +31,8 @@ proptest! {
 
     /// An ordinary frame without its magic number decodes.
     #[test]
-    fn frame_without_magic_number_decodes(recipe in recipe(), level in -7..=9) {
-        let block = recipe.block();
+    fn frame_without_magic_number_decodes(seeded in seeded_block(), level in -7..=9) {
+        let block = seeded.block();
         let ordinary = zstd::bulk::compress(&block, level).unwrap();
         let mut context = ZstdCompressor::new(1).unwrap().decompression_context().unwrap();
         let mut back = vec![0xA5; block.len()];
@@ -45,8 +45,8 @@ proptest! {
     /// the window is that of the block and the dictionary, however large the blocks that the
     /// context is for.
     #[test]
-    fn header_is_two_bytes_and_window_bounded(recipe in recipe(), level in -7..=9) {
-        let block = recipe.block();
+    fn header_is_two_bytes_and_window_bounded(seeded in seeded_block(), level in -7..=9) {
+        let block = seeded.block();
         let dictionary = b"the page of a pool is\nkey: compressed".repeat(600);
         let plain = ZstdCompressor::new(level).unwrap();
         let with = ZstdCompressor::with_dictionary(level, &dictionary).unwrap();

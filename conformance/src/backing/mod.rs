@@ -2,7 +2,7 @@
 //! behind it.
 //!
 //! ```text
-//!   backing_store_suite!(name, [capabilities], || MyBacking::new())   one line in your tests/ folder
+//!   backing_store_suite!(name, [capabilities], || MyBacking::new())   one line in your tests/
 //!        │ makes one named #[test] a case, ignored where a property is missing
 //!        ▼
 //!   cases::* (&BackingMaker)       plain functions; each makes an empty backing store

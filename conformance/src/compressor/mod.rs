@@ -9,11 +9,11 @@
 //! ```
 //!
 //! [`COMPRESSOR_CASES`] lists the functions, for callers that want to run them otherwise.
-//! [`recipe`] makes blocks for property tests of your own.
+//! [`seeded_block`] makes blocks for property tests of your own.
 
 pub mod cases;
 mod harness;
-mod recipe;
+mod seeded_block;
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use zpool_core::spec::{Component, Params};
 use crate::heap_calls::HeapCalls;
 use crate::summary::print_summary;
 
-pub use recipe::{Recipe, recipe};
+pub use seeded_block::{SeededBlock, seeded_block};
 
 /// Opens the compressors under test: one driver with one set of parameters.
 pub struct CompressorMaker {

@@ -1,6 +1,6 @@
 //! Two pools: a minimal one, and one that takes frames from a page source.
 //!
-//! # Forty lines
+//! # A minimal pool
 //!
 //! A pool returns a handle for each object and reads the object through a guard. Nothing else is
 //! needed to pass the suite:
@@ -57,7 +57,7 @@
 //!
 #![doc = concat!("```text\n", include_str!("../../tests/tutorial/blocks/layout.rs"), "```")]
 //!
-//! ## Step 2: the books
+//! ## Step 2: the accounts
 //!
 //! The tables record who owns each cell, and hold none of the bytes. They are safe code behind one
 //! lock, which makes three decisions.
@@ -69,7 +69,7 @@
 //! - The list of free cells has room for all of them from the start, because `free` must not
 //!   allocate (F5).
 //!
-#![doc = concat!("```text\n", include_str!("../../tests/tutorial/blocks/books.rs"), "```")]
+#![doc = concat!("```text\n", include_str!("../../tests/tutorial/blocks/accounts.rs"), "```")]
 //!
 //! ## Step 3: the pool and its driver
 //!

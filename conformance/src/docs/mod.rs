@@ -1,6 +1,6 @@
 //! Writing a back end, step by step.
 //!
-//! - [`a_pool`]: the smallest pool, in forty lines, and then one that takes frames from a page
+//! - [`a_pool`]: a minimal pool in one short file, and then one that takes frames from a page
 //!   source.
 //! - [`a_compressor`]: deflate, from a library.
 //! - [`an_executor`]: a foreign thread pool.

@@ -1,4 +1,4 @@
-//! The shared part of the cases: an executor, and a ledger of the fate of each job.
+//! The shared part of the cases: an executor, and a log of the fate of each job.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::{ExecutorMaker, Made};
 
 /// How long a case waits for a job that no flush covers, while no other job ends, before it reports
 /// the job as lost.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const DEFAULT_MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// The depth of nested submissions in the cases, and some more. This many flushes wait for all of
 /// them.
@@ -27,16 +27,16 @@ std::thread_local! {
 #[derive(Clone)]
 pub(crate) struct ExecutorHarness {
     made: Made,
-    ledger: Arc<Ledger>,
-    pub(crate) patience: Duration,
+    log: Arc<JobLog>,
+    pub(crate) max_wait: Duration,
 }
 
-/// The fates of the jobs of a harness.
+/// The outcome of each job of a harness.
 #[derive(Debug, Default)]
-struct Ledger(Mutex<LedgerEntries>);
+struct JobLog(Mutex<JobLogEntries>);
 
 #[derive(Debug, Default)]
-struct LedgerEntries {
+struct JobLogEntries {
     made: usize,
     /// The numbers of the jobs that have begun, in that order.
     ran: Vec<usize>,
@@ -50,7 +50,7 @@ struct LedgerEntries {
 
 /// Owned by a job's closure.
 struct JobTicket {
-    ledger: Arc<Ledger>,
+    log: Arc<JobLog>,
     number: usize,
     ran: bool,
 }
@@ -60,7 +60,7 @@ impl ExecutorHarness {
         // For the whole process and for good, because cases run in parallel, and a section concerns
         // only its thread.
         set_check_policy(CheckPolicy::Panic);
-        ExecutorHarness { made: (maker.make)(), ledger: Arc::default(), patience: maker.patience }
+        ExecutorHarness { made: (maker.make)(), log: Arc::default(), max_wait: maker.max_wait }
     }
 
     pub(crate) fn executor(&self) -> &dyn Executor {
@@ -74,9 +74,8 @@ impl ExecutorHarness {
 
     /// Makes a job with a number, counted from 0, that does `work`.
     pub(crate) fn job(&self, work: impl FnOnce() + Send + 'static) -> Job {
-        let mut entries = self.ledger.0.lock();
-        let mut ticket =
-            JobTicket { ledger: self.ledger.clone(), number: entries.made, ran: false };
+        let mut entries = self.log.0.lock();
+        let mut ticket = JobTicket { log: self.log.clone(), number: entries.made, ran: false };
         entries.made += 1;
         drop(entries);
         Job::new("case", move || {
@@ -115,9 +114,8 @@ impl ExecutorHarness {
     #[track_caller]
     pub(crate) fn wait_for_all(&self) {
         match &self.made.drain {
-            Some(drain) => {
-                (0..DEPTH).for_each(|_| drain.flush().expect("no job of its is on this stack"))
-            }
+            Some(drain) => (0..DEPTH)
+                .for_each(|_| drain.flush().expect("called from outside the executor's jobs")),
             None => self.wait(),
         }
         self.assert_all_ran();
@@ -126,7 +124,7 @@ impl ExecutorHarness {
     /// X1: no job is pending now.
     #[track_caller]
     pub(crate) fn assert_all_ran(&self) {
-        let entries = self.ledger.0.lock();
+        let entries = self.log.0.lock();
         let mut ran = entries.ran.clone();
         ran.sort_unstable();
         assert_eq!(entries.dropped, [], "X1: jobs dropped unrun");
@@ -137,28 +135,28 @@ impl ExecutorHarness {
 
     /// Returns the jobs that have begun, in that order.
     pub(crate) fn ran(&self) -> Vec<usize> {
-        self.ledger.0.lock().ran.clone()
+        self.log.0.lock().ran.clone()
     }
 
     /// Returns the jobs that ran inside their own `submit`.
     pub(crate) fn on_caller(&self) -> Vec<usize> {
-        self.ledger.0.lock().on_caller.clone()
+        self.log.0.lock().on_caller.clone()
     }
 
     /// Makes a manual executor run the jobs that are due. Gives another one a moment.
     pub(crate) fn run_due_jobs(&self) {
         match &self.made.drain {
-            Some(drain) => drain.flush().expect("no job of its is on this stack"),
+            Some(drain) => drain.flush().expect("called from outside the executor's jobs"),
             None => std::thread::sleep(Duration::from_millis(1)),
         }
     }
 
     fn wait(&self) {
         // Count from the last job that ended, because many short jobs on a busy machine take longer
-        // than the patience for one.
+        // than the longest wait for one.
         let (mut last, mut since) = (0, Instant::now());
         loop {
-            let entries = self.ledger.0.lock();
+            let entries = self.log.0.lock();
             let (made, done) = (entries.made, entries.ended + entries.dropped.len());
             drop(entries);
             if done >= made {
@@ -167,10 +165,10 @@ impl ExecutorHarness {
             if done > last {
                 (last, since) = (done, Instant::now());
             }
-            let patience = self.patience;
+            let max_wait = self.max_wait;
             assert!(
-                since.elapsed() < patience,
-                "X1: {done} of {made} jobs have run, and none in {patience:?}"
+                since.elapsed() < max_wait,
+                "X1: {done} of {made} jobs have run, and none in {max_wait:?}"
             );
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -210,7 +208,7 @@ impl Drop for Submitting {
 impl JobTicket {
     fn begin(&mut self) {
         self.ran = true;
-        let mut entries = self.ledger.0.lock();
+        let mut entries = self.log.0.lock();
         entries.ran.push(self.number);
         if SUBMITTING.get() {
             entries.on_caller.push(self.number);
@@ -220,7 +218,7 @@ impl JobTicket {
 
 impl Drop for JobTicket {
     fn drop(&mut self) {
-        let mut entries = self.ledger.0.lock();
+        let mut entries = self.log.0.lock();
         match self.ran {
             true => entries.ended += 1,
             false => entries.dropped.push(self.number),

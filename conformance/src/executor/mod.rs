@@ -10,8 +10,8 @@
 //! [`EXECUTOR_CASES`] lists the functions, for callers that want to run them otherwise.
 //!
 //! No case checks that a job runs at most once, because [`Job::run`](zpool_core::exec::Job::run)
-//! consumes it. A job that is kept for ever is found by a flush, or after [`PATIENCE`] if the
-//! executor has none. An executor that waits for itself hangs its test.
+//! consumes it. A job that is kept for ever is found by a flush, or after [`DEFAULT_MAX_WAIT`] if
+//! the executor has none. An executor that waits for itself hangs its test.
 
 pub mod cases;
 mod harness;
@@ -25,13 +25,13 @@ use zpool_core::exec::{DrainExecutor, Executor, ExecutorCapabilities};
 use crate::heap_calls::HeapCalls;
 use crate::summary::print_summary;
 
-pub use harness::PATIENCE;
+pub use harness::DEFAULT_MAX_WAIT;
 
 /// Makes the executors under test. All are of the same kind, each with threads of its own or none.
 pub struct ExecutorMaker {
     make: Box<dyn Fn() -> Made + Send + Sync>,
     heap_calls: Option<HeapCalls>,
-    patience: Duration,
+    max_wait: Duration,
 }
 
 /// An executor, with the same one as a [`DrainExecutor`] if it can be drained.
@@ -60,7 +60,7 @@ impl ExecutorMaker {
     }
 
     fn of(make: impl Fn() -> Made + Send + Sync + 'static) -> ExecutorMaker {
-        ExecutorMaker { make: Box::new(make), heap_calls: None, patience: PATIENCE }
+        ExecutorMaker { make: Box::new(make), heap_calls: None, max_wait: DEFAULT_MAX_WAIT }
     }
 
     /// Sets a counter of the calling thread's allocations and frees. Only a test program's own
@@ -70,9 +70,9 @@ impl ExecutorMaker {
     }
 
     /// Sets how long a case waits while no job ends, before it reports a lost job (default:
-    /// [`PATIENCE`]). No correct executor takes that long.
-    pub fn patience(self, patience: Duration) -> ExecutorMaker {
-        ExecutorMaker { patience, ..self }
+    /// [`DEFAULT_MAX_WAIT`]). No correct executor takes that long.
+    pub fn max_wait(self, max_wait: Duration) -> ExecutorMaker {
+        ExecutorMaker { max_wait, ..self }
     }
 
     /// Makes an executor.
@@ -107,8 +107,8 @@ pub enum ExecutorNeeds {
 }
 
 impl ExecutorNeeds {
-    /// Returns whether an executor with these capabilities meets this need, with or without draining,
-    /// in a program that can count heap calls or not.
+    /// Returns whether an executor with these capabilities meets this need, with or without
+    /// draining, in a program that can count heap calls or not.
     pub fn met_by(
         self,
         capabilities: ExecutorCapabilities,
@@ -184,7 +184,7 @@ pub fn capabilities_are_those_listed(maker: &ExecutorMaker, suite: &str, listed:
 /// - The closure makes an executor: `Fn() -> E`. It is called many times, and must always make the
 ///   same kind.
 /// - Last, optionally, settings of [`ExecutorMaker`](crate::executor::ExecutorMaker):
-///   `heap_calls = closure` in a program whose global allocator counts, and `patience = duration`.
+///   `heap_calls = closure` in a program whose global allocator counts, and `max_wait = duration`.
 ///
 /// The cases set the check policy of the process to [`CheckPolicy::Panic`](zpool_core::CheckPolicy)
 /// and leave it there.
@@ -266,7 +266,7 @@ macro_rules! __executor_cases {
             drain flush_waits_for_all_that_was_submitted_before: Drain,
             drain flush_waits_for_jobs_that_run: Drain,
             drain flushes_of_many_threads: Drain,
-            drain waiting_from_inside_an_own_job_is_an_error: Drain,
+            drain wait_inside_own_job_fails: Drain,
             shutdown shutdown_runs_what_is_pending: Drain,
             shutdown shutdown_twice_and_from_two_threads: Drain,
             shutdown x4_once_shut_down_jobs_come_back: Drain,

@@ -83,7 +83,7 @@ pub(super) fn records(rng: &mut SplitMix, words: &Vocabulary, image: &mut Image)
 
 /// Writes an open-addressing map from 8-byte keys to 16-byte values: a control byte per bucket,
 /// then the buckets.
-pub(super) fn slots(rng: &mut SplitMix, image: &mut Image) {
+pub(super) fn hash_map(rng: &mut SplitMix, image: &mut Image) {
     const EMPTY: u8 = 0xFF;
     let capacity = 1 << rng.between(4, 7);
     let load = rng.between(30, 85);

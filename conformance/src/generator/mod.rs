@@ -15,7 +15,7 @@ mod image;
 mod text;
 
 use crate::rng::SplitMix;
-use heap::{records, slots, tree};
+use heap::{hash_map, records, tree};
 use image::Image;
 use text::Vocabulary;
 
@@ -33,7 +33,7 @@ pub enum Kind {
     /// A vector of records with pointers, counters and flags, and the strings they own between
     /// them.
     Records,
-    /// An open hash map: control bytes, then slots, some of them empty.
+    /// An open-addressing hash map: control bytes, then slots, some of them empty.
     HashMap,
     /// Nodes of a B-tree: sorted keys, values, children, unused capacity.
     Tree,
@@ -113,7 +113,7 @@ impl Generator {
             match kind {
                 Kind::MostlyZero => islands(rng, words, image),
                 Kind::Records => records(rng, words, image),
-                Kind::HashMap => slots(rng, image),
+                Kind::HashMap => hash_map(rng, image),
                 Kind::Tree => tree(rng, image),
                 Kind::Numbers => numbers(rng, image),
                 Kind::Text => text::prose(rng, words, image),

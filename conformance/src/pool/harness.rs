@@ -145,7 +145,7 @@ impl<'m> PoolHarness<'m> {
         let copies = zombies > 0 && self.maker.copies();
         let (zombies, zombie_bytes) = if copies { (0, 0) } else { (zombies, zombie_bytes) };
         let payload = objects.iter().map(|o| o.len).sum::<usize>() + zombie_bytes;
-        assert_books(&*self.pool, &self.source, objects.len(), zombies, payload);
+        assert_accounting(&*self.pool, &self.source, objects.len(), zombies, payload);
     }
 
     /// Ends a case: what is left is whole and accounted for, can be freed, and leaves nothing
@@ -154,11 +154,11 @@ impl<'m> PoolHarness<'m> {
         self.check_all(&left);
         self.balance(&left);
         self.free_all_checked(left);
-        self.assert_gives_all_back();
+        self.assert_releases_all_frames();
     }
 
     /// Checks that the pool is empty and releases all frames in a trim.
-    pub(crate) fn assert_gives_all_back(&self) {
+    pub(crate) fn assert_releases_all_frames(&self) {
         self.balance(&[]);
         self.pool.trim();
         self.balance(&[]);
@@ -189,7 +189,7 @@ pub(crate) fn assert_contents(bytes: &[u8], fill: u64, len: usize) {
 
 /// Checks A1, A2, S1 and V1, while no other thread uses the pool.
 #[track_caller]
-pub(crate) fn assert_books(
+pub(crate) fn assert_accounting(
     pool: &dyn ZPool,
     source: &FaultySource,
     objects: usize,
@@ -200,7 +200,7 @@ pub(crate) fn assert_books(
         panic!("V1: {violation}");
     }
     let stats = pool.stats();
-    assert_eq!(pool.survey(), stats, "S3: a survey, and the books that are kept");
+    assert_eq!(pool.survey(), stats, "S3: a survey, and the counters");
     assert_eq!(stats.objects, objects, "S1: objects, in {stats:?}");
     assert_eq!(stats.zombies, zombies, "S1: zombies, in {stats:?}");
     assert_eq!(stats.payload_bytes, payload, "S1: payload of objects and zombies, in {stats:?}");

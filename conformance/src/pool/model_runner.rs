@@ -5,7 +5,7 @@ use zpool_core::{
     CompactionBudget, Evict, Handle, HandleId, NotEvicted, PoolError, ReadGuard, ZPool,
 };
 
-use super::harness::{assert_books, contents};
+use super::harness::{assert_accounting, contents};
 use crate::action::{Action, Subject};
 use crate::reference::ReferencePool;
 
@@ -154,7 +154,7 @@ impl<'a> PoolModelRunner<'a> {
     }
 
     /// Checks the accounting after a step.
-    fn books(&self) -> Result<(), String> {
+    fn check_accounting(&self) -> Result<(), String> {
         if let Err(violation) = self.pool.validate() {
             return Err(format!("V1: {violation}"));
         }
@@ -166,7 +166,7 @@ impl<'a> PoolModelRunner<'a> {
         let zombie_bytes: usize = zombies.iter().map(|(_, len)| len).sum();
         let payload = self.reference.stats().payload_bytes + zombie_bytes;
         if let Some(source) = self.source {
-            assert_books(self.pool, source, self.live.len(), zombies.len(), payload);
+            assert_accounting(self.pool, source, self.live.len(), zombies.len(), payload);
         }
         Ok(())
     }
@@ -192,7 +192,7 @@ impl Subject for PoolModelRunner<'_> {
             Action::Trim => drop(self.pool.trim()),
             Action::Release { .. } | Action::Switch { .. } => {}
         }
-        self.books()
+        self.check_accounting()
     }
 
     fn finish(mut self) -> Result<(), String> {
@@ -204,7 +204,7 @@ impl Subject for PoolModelRunner<'_> {
             self.free(0)?;
         }
         self.pool.trim();
-        self.books()?;
+        self.check_accounting()?;
         match self.source.map_or(0, |source| source.charged_frames()) {
             0 => Ok(()),
             left => Err(format!("T1: {left} frames charged to an empty pool after trim")),

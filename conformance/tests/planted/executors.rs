@@ -86,7 +86,7 @@ fn first_failing(bug: Bug) -> Option<Failed> {
     let maker = if counts { maker.heap_calls(heap::calls) } else { maker };
     // Short for executors that surely lose a job. A correct one loses none, however busy the
     // machine is.
-    let maker = if BUGS.contains(&bug) { maker.patience(Duration::from_secs(3)) } else { maker };
+    let maker = if BUGS.contains(&bug) { maker.max_wait(Duration::from_secs(3)) } else { maker };
     let capabilities = maker.make().capabilities();
     let mut met =
         EXECUTOR_CASES.iter().filter(|case| case.needs.met_by(capabilities, drains, counts));

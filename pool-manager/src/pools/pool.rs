@@ -12,7 +12,7 @@ use zpool_core::internal::{Counted, PreparedJob, Ref};
 use zpool_core::spec::PoolSpec;
 use zpool_core::{PoolId, ZPool, ZPoolDriver, might_block};
 
-use super::table::Place;
+use super::table::TablePlace;
 use crate::registry::DriverUse;
 use crate::release::{PendingDestroy, Ticket};
 use crate::shared::Shared;
@@ -79,7 +79,7 @@ pub struct Pool {
     /// Made with the pool, taken by its release.
     jobs: Mutex<Option<DestroyJobs>>,
     /// Set when the pool is listed.
-    place: Arc<OnceLock<Place>>,
+    place: Arc<OnceLock<TablePlace>>,
     shared: Arc<Shared>,
     drivers: Drivers,
     /// Whether a job that frees the compression contexts has been submitted and has not begun.
@@ -233,7 +233,7 @@ impl Pool {
         &self.shared
     }
 
-    pub(crate) fn place(&self) -> &Arc<OnceLock<Place>> {
+    pub(crate) fn place(&self) -> &Arc<OnceLock<TablePlace>> {
         &self.place
     }
 

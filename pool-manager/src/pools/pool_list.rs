@@ -14,7 +14,7 @@ use zpool_core::spec::PoolSpec;
 
 use super::current::Current;
 use super::pool::{Pool, PoolRef};
-use super::table::{Listed, Place, PoolTable, Sample, spec_hash};
+use super::table::{Listed, PoolTable, Sample, TablePlace, spec_hash};
 
 /// Up to this many pools, every walk visits all of them; with more, a store asks a sample only.
 pub(crate) const FULL_WALK_MAX: usize = 64;
@@ -81,12 +81,12 @@ impl PoolList {
     }
 
     /// Lists a new pool and makes it current, which is one step for snapshots. Returns the block of
-    /// the previous current pool, which `for_good` excludes from revival.
-    pub(crate) fn publish_new(&self, pool: Pool, for_good: bool) -> Option<Arc<Counted<Pool>>> {
+    /// the previous current pool, which `never_revive` excludes from revival.
+    pub(crate) fn publish_new(&self, pool: Pool, never_revive: bool) -> Option<Arc<Counted<Pool>>> {
         let (listed, hash) = list_entry(pool);
         let mut table = self.table_with_room();
         let next = add(&mut table, listed, hash);
-        self.make_current(&mut table, Some(next), for_good)
+        self.make_current(&mut table, Some(next), never_revive)
     }
 
     /// Lists a new pool and makes it the cold pool, in one step. Returns the block of the previous
@@ -109,7 +109,7 @@ impl PoolList {
     fn make_cold(
         &self,
         table: &mut PoolTable,
-        next: Option<(Place, Arc<Counted<Pool>>)>,
+        next: Option<(TablePlace, Arc<Counted<Pool>>)>,
     ) -> Option<Arc<Counted<Pool>>> {
         let previous = self.cold.block();
         let (at, block) = next.unzip();
@@ -130,15 +130,15 @@ impl PoolList {
     fn make_current(
         &self,
         table: &mut PoolTable,
-        next: Option<(Place, Arc<Counted<Pool>>)>,
-        for_good: bool,
+        next: Option<(TablePlace, Arc<Counted<Pool>>)>,
+        never_revive: bool,
     ) -> Option<Arc<Counted<Pool>>> {
         let previous = self.current.block();
         let (at, block) = next.unzip();
         let was_at = table.make_current(at);
         set_retired(table, was_at, Some(Instant::now()));
         if let Some(listed) = was_at.and_then(|place| table.get_mut(place)) {
-            listed.for_good = for_good;
+            listed.never_revive = never_revive;
         }
         set_retired(table, at, None);
         self.current.set(block);
@@ -199,7 +199,7 @@ impl PoolList {
         let cold = table.cold();
         table.find(hash, |place, listed| {
             let is_cold = cold == Some(place);
-            let matches = listed.label.spec == *spec && !listed.for_good && !is_cold;
+            let matches = listed.label.spec == *spec && !listed.never_revive && !is_cold;
             if matches { listed.block.try_ref().map(PoolRef) } else { None }
         })
     }
@@ -320,7 +320,7 @@ impl PoolList {
 }
 
 /// Notes the role of a listed pool that is about to be published. Returns its place and its block.
-fn with_role(pool: &PoolRef, for_cold: bool) -> Option<(Place, Arc<Counted<Pool>>)> {
+fn with_role(pool: &PoolRef, for_cold: bool) -> Option<(TablePlace, Arc<Counted<Pool>>)> {
     let place = *pool.place().get()?;
     pool.set_for_cold(for_cold);
     Some((place, PoolRef::block(pool)))
@@ -331,11 +331,11 @@ fn list_entry(pool: Pool) -> (Listed, u64) {
     let (label, created, place) = (pool.label().clone(), pool.created(), pool.place().clone());
     let hash = spec_hash(&label.spec);
     let block = Counted::new(pool);
-    (Listed { label, block, place, created, retired: None, for_good: false }, hash)
+    (Listed { label, block, place, created, retired: None, never_revive: false }, hash)
 }
 
 /// Adds an entry to the table, in which there is room. Returns its place and its block.
-fn add(table: &mut PoolTable, listed: Listed, hash: u64) -> (Place, Arc<Counted<Pool>>) {
+fn add(table: &mut PoolTable, listed: Listed, hash: u64) -> (TablePlace, Arc<Counted<Pool>>) {
     let (block, place) = (listed.block.clone(), listed.place.clone());
     let at = table.add(listed, hash);
     let _ = place.set(at);
@@ -343,7 +343,7 @@ fn add(table: &mut PoolTable, listed: Listed, hash: u64) -> (Place, Arc<Counted<
 }
 
 /// Notes when the pool at `at` was retired, or that it is not.
-fn set_retired(table: &mut PoolTable, at: Option<Place>, retired: Option<Instant>) {
+fn set_retired(table: &mut PoolTable, at: Option<TablePlace>, retired: Option<Instant>) {
     if let Some(listed) = at.and_then(|place| table.get_mut(place)) {
         listed.retired = retired;
     }

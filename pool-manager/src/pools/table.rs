@@ -35,16 +35,16 @@ pub(crate) struct Listed {
     pub(crate) label: Arc<PoolLabel>,
     pub(crate) block: Arc<Counted<Pool>>,
     /// Set when the pool is listed.
-    pub(crate) place: Arc<OnceLock<Place>>,
+    pub(crate) place: Arc<OnceLock<TablePlace>>,
     pub(crate) created: Instant,
     pub(crate) retired: Option<Instant>,
     /// Whether it was replaced by a pool of its own spec, and must not be revived.
-    pub(crate) for_good: bool,
+    pub(crate) never_revive: bool,
 }
 
 /// The position of a pool in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct TablePlace {
     slot: u32,
     /// Counts up: distinguishes pools that had the same slot, and orders them by age.
     pub(crate) number: u64,
@@ -60,13 +60,13 @@ pub(crate) struct PoolTable<L = Listed> {
     free: u32,
     len: usize,
     numbers: u64,
-    current: Option<Place>,
+    current: Option<TablePlace>,
     /// The cold pool. Its bytes are recorded, as those of retired pools are.
-    cold: Option<Place>,
+    cold: Option<TablePlace>,
     /// The sum of the entries' `recorded`.
     recorded: usize,
     /// The places of the pools retired last, a ring.
-    recent: [Option<Place>; RECENT],
+    recent: [Option<TablePlace>; RECENT],
     next_recent: usize,
     /// The slot at which the rotation continues.
     cursor: usize,
@@ -90,7 +90,7 @@ struct PoolEntry<L> {
 }
 
 /// A bounded number of pools, taken out without an allocation.
-pub(crate) type Sample<L> = [Option<(Place, L)>; RECENT + ROTATING];
+pub(crate) type Sample<L> = [Option<(TablePlace, L)>; RECENT + ROTATING];
 
 /// Returns the hash by which pools of `spec` are found.
 pub(crate) fn spec_hash(spec: &PoolSpec) -> u64 {
@@ -148,7 +148,7 @@ impl<L> PoolTable<L> {
     }
 
     /// Adds a pool. There must be room.
-    pub(crate) fn add(&mut self, listed: L, spec_hash: u64) -> Place {
+    pub(crate) fn add(&mut self, listed: L, spec_hash: u64) -> TablePlace {
         self.numbers += 1;
         let entry =
             PoolEntry { listed, number: self.numbers, spec_hash, recorded: 0, dying: false };
@@ -170,11 +170,11 @@ impl<L> PoolTable<L> {
         };
         self.len += 1;
         self.link(slot, spec_hash);
-        Place { slot, number: self.numbers }
+        TablePlace { slot, number: self.numbers }
     }
 
     /// Removes a pool.
-    pub(crate) fn remove(&mut self, place: Place) -> Option<L> {
+    pub(crate) fn remove(&mut self, place: TablePlace) -> Option<L> {
         let entry = self.entry(place)?;
         let (hash, recorded) = (entry.spec_hash, entry.recorded);
         self.unlink(place.slot, hash);
@@ -191,7 +191,7 @@ impl<L> PoolTable<L> {
     }
 
     /// Makes a pool current, or leaves none. Returns the place of the previous one.
-    pub(crate) fn make_current(&mut self, next: Option<Place>) -> Option<Place> {
+    pub(crate) fn make_current(&mut self, next: Option<TablePlace>) -> Option<TablePlace> {
         let old = core::mem::replace(&mut self.current, next);
         self.note_recent(old.filter(|_| old != next));
         self.forget_current();
@@ -199,26 +199,26 @@ impl<L> PoolTable<L> {
     }
 
     /// Makes a pool the cold pool, or leaves none. Returns the place of the previous one.
-    pub(crate) fn make_cold(&mut self, next: Option<Place>) -> Option<Place> {
+    pub(crate) fn make_cold(&mut self, next: Option<TablePlace>) -> Option<TablePlace> {
         let old = core::mem::replace(&mut self.cold, next);
         self.note_recent(old.filter(|_| old != next));
         old
     }
 
     /// Returns the place of the cold pool.
-    pub(crate) fn cold(&self) -> Option<Place> {
+    pub(crate) fn cold(&self) -> Option<TablePlace> {
         self.cold
     }
 
     /// Notes a pool that was just retired.
-    fn note_recent(&mut self, place: Option<Place>) {
+    fn note_recent(&mut self, place: Option<TablePlace>) {
         if place.is_some() {
             self.recent[self.next_recent] = place;
             self.next_recent = (self.next_recent + 1) % RECENT;
         }
     }
 
-    pub(crate) fn get_mut(&mut self, place: Place) -> Option<&mut L> {
+    pub(crate) fn get_mut(&mut self, place: TablePlace) -> Option<&mut L> {
         self.entry(place).map(|entry| &mut entry.listed)
     }
 
@@ -226,13 +226,14 @@ impl<L> PoolTable<L> {
     pub(crate) fn find<R>(
         &self,
         spec_hash: u64,
-        mut found: impl FnMut(Place, &L) -> Option<R>,
+        mut found: impl FnMut(TablePlace, &L) -> Option<R>,
     ) -> Option<R> {
         let mut slot = self.heads[self.chain(spec_hash)];
         while let Some(TableSlot { entry, next, .. }) = self.slots.get(slot as usize) {
             if let Some(entry) = entry
                 && entry.spec_hash == spec_hash
-                && let Some(result) = found(Place { slot, number: entry.number }, &entry.listed)
+                && let Some(result) =
+                    found(TablePlace { slot, number: entry.number }, &entry.listed)
             {
                 return Some(result);
             }
@@ -242,10 +243,10 @@ impl<L> PoolTable<L> {
     }
 
     /// Returns all pools with their recorded bytes, in the order of their slots.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Place, &L, usize)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (TablePlace, &L, usize)> {
         self.slots.iter().zip(0..).filter_map(|(slot, number)| {
             let entry = slot.entry.as_ref()?;
-            Some((Place { slot: number, number: entry.number }, &entry.listed, entry.recorded))
+            Some((TablePlace { slot: number, number: entry.number }, &entry.listed, entry.recorded))
         })
     }
 
@@ -256,7 +257,7 @@ impl<L> PoolTable<L> {
     }
 
     /// Records what a retired pool's allocator holds. Ignores current and dying pools.
-    pub(crate) fn record(&mut self, place: Place, bytes: usize) {
+    pub(crate) fn record(&mut self, place: TablePlace, bytes: usize) {
         let current = self.current == Some(place);
         let Some(entry) = self.entry(place).filter(|entry| !entry.dying && !current) else {
             return;
@@ -266,12 +267,12 @@ impl<L> PoolTable<L> {
     }
 
     /// Returns the recorded bytes of the pool at `place`.
-    pub(crate) fn recorded(&mut self, place: Place) -> usize {
+    pub(crate) fn recorded(&mut self, place: TablePlace) -> usize {
         self.entry(place).map_or(0, |entry| entry.recorded)
     }
 
     /// Excludes a pool whose last reference is gone from the recorded bytes, for good.
-    pub(crate) fn exclude(&mut self, place: Place) {
+    pub(crate) fn exclude(&mut self, place: TablePlace) {
         self.record(place, 0);
         if let Some(entry) = self.entry(place) {
             entry.dying = true;
@@ -287,7 +288,7 @@ impl<L> PoolTable<L> {
     }
 
     /// Returns the sum of the recorded bytes of all retired pools except the one at `except`.
-    pub(crate) fn recorded_except(&mut self, except: Option<Place>) -> usize {
+    pub(crate) fn recorded_except(&mut self, except: Option<TablePlace>) -> usize {
         let own = except.and_then(|place| self.entry(place)).map_or(0, |entry| entry.recorded);
         self.recorded - own
     }
@@ -309,7 +310,7 @@ impl<L: Clone> PoolTable<L> {
             else {
                 continue;
             };
-            let place = Place { slot: self.cursor as u32, number: entry.number };
+            let place = TablePlace { slot: self.cursor as u32, number: entry.number };
             *to = Some((place, entry.listed.clone()));
         }
         sample
@@ -317,7 +318,7 @@ impl<L: Clone> PoolTable<L> {
 }
 
 impl<L> PoolTable<L> {
-    fn entry(&mut self, place: Place) -> Option<&mut PoolEntry<L>> {
+    fn entry(&mut self, place: TablePlace) -> Option<&mut PoolEntry<L>> {
         let entry = self.slots.get_mut(place.slot as usize)?.entry.as_mut();
         entry.filter(|entry| entry.number == place.number)
     }

@@ -39,10 +39,10 @@ pub(super) struct MarkerGone {
 }
 
 impl MarkerGone {
-    /// Waits until the marker is dropped. Returns false if `hopeless` reports that it never will
-    /// be.
-    pub(super) fn wait(&self, hopeless: impl Fn() -> bool) -> bool {
-        wait_unless(&self.gone, &self.changed, |gone| *gone, hopeless)
+    /// Waits until the marker is dropped. Returns false if `owner_is_gone` reports that it never
+    /// will be.
+    pub(super) fn wait(&self, owner_is_gone: impl Fn() -> bool) -> bool {
+        wait_unless(&self.gone, &self.changed, |gone| *gone, owner_is_gone)
     }
 }
 

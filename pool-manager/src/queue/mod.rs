@@ -210,7 +210,7 @@ impl WorkQueue {
 
     /// Ends the queue without waiting: the worker runs all pending jobs, delayed ones too, and
     /// ends. The drop does not wait for it either.
-    pub(crate) fn end_unwaited(&self) {
+    pub(crate) fn shutdown_detached(&self) {
         let Some(mut backlog) = self.close() else { return };
         backlog.make_all_ready();
         drop(backlog);
@@ -480,7 +480,7 @@ impl Drop for WorkQueue {
         if !self.state.submitted.is_closed() && self.shutdown().is_err() {
             // Dropped by one of its own jobs, or, as a relay, by a job of any executor: no thread
             // can wait.
-            self.end_unwaited();
+            self.shutdown_detached();
         }
     }
 }

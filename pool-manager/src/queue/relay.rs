@@ -1,6 +1,6 @@
 //! Passes jobs on to a foreign executor, and tracks when they are over.
 //!
-//! A job stays with the relay until the foreign executor opens the envelope submitted for it. So a
+//! A job stays with the relay until the foreign executor runs the ticket submitted for it. So a
 //! waiter can run jobs that the foreign executor has not begun, for example because its only thread
 //! is the waiter.
 
@@ -12,7 +12,7 @@ use zpool_core::internal::sync::{Condvar, Mutex, ThreadMark};
 use zpool_core::internal::{Foreign, catch};
 
 use super::QueueCounters;
-use super::wait::PATIENCE;
+use super::wait::LIVENESS_CHECK_INTERVAL;
 
 /// The foreign executor that a queue passes its jobs on to.
 #[derive(Debug)]
@@ -34,19 +34,19 @@ struct RelayedJobs {
 #[derive(Debug, Default)]
 struct RelayState {
     /// Jobs that have not begun, oldest first.
-    unopened: VecDeque<Job>,
+    unstarted: VecDeque<Job>,
     /// The threads that run a job.
     running: Vec<ThreadMark>,
     /// Number of jobs that have begun so far.
     begun: u64,
 }
 
-/// The foreign executor gets this instead of a job. Opening it runs the oldest job, which is the
+/// The foreign executor gets this instead of a job. It runs the oldest job, which is the
 /// one it was made for unless a waiter has run some.
-struct Envelope {
+struct RelayTicket {
     jobs: Arc<RelayedJobs>,
     counters: Arc<QueueCounters>,
-    opened: bool,
+    ran: bool,
 }
 
 /// Marks a job as running, and counts it when it is over, however it ends.
@@ -74,19 +74,19 @@ impl Relay {
         let label = job.label();
         self.keep(job);
         let (jobs, counters) = (self.jobs.clone(), self.counters.clone());
-        let envelope = Envelope { jobs, counters, opened: false };
-        let envelope = Job::new(label, move || envelope.open());
+        let ticket = RelayTicket { jobs, counters, ran: false };
+        let ticket = Job::new(label, move || ticket.run());
         // A panic in a foreign `submit` must not end the queue's thread. The unwinding drops the
-        // envelope, unless the executor has kept it.
-        if let Some(Err(refused)) = catch(|| self.executor.submit(envelope)) {
-            // The envelope catches the job's own panic.
+        // ticket, unless the executor has kept it.
+        if let Some(Err(refused)) = catch(|| self.executor.submit(ticket)) {
+            // The ticket catches the job's own panic.
             let _ = refused.job.run();
         }
     }
 
-    /// Adds a job without an envelope: a waiter runs it.
+    /// Adds a job without a ticket: a waiter runs it.
     pub(super) fn keep(&self, job: Job) {
-        self.jobs.state.lock().unopened.push_back(job);
+        self.jobs.state.lock().unstarted.push_back(job);
     }
 
     /// Waits until no job is with the foreign executor. Runs jobs here that it does not begin.
@@ -97,7 +97,8 @@ impl Relay {
                 return;
             }
             let before = state.progress();
-            let timed_out = self.jobs.changed.wait_for(&mut state, PATIENCE).timed_out();
+            let timed_out =
+                self.jobs.changed.wait_for(&mut state, LIVENESS_CHECK_INTERVAL).timed_out();
             if timed_out && state.progress() == before {
                 // A thread that ended during a job never reports it.
                 state.running.retain(|thread| !thread.is_gone());
@@ -128,7 +129,7 @@ impl Relay {
 
 impl RelayState {
     fn is_over(&self) -> bool {
-        self.unopened.is_empty() && self.running.is_empty()
+        self.unstarted.is_empty() && self.running.is_empty()
     }
 
     /// Returns a value that changes when a job begins or ends.
@@ -137,7 +138,7 @@ impl RelayState {
     }
 
     fn begin(&mut self) -> Option<Job> {
-        let job = self.unopened.pop_front()?;
+        let job = self.unstarted.pop_front()?;
         self.running.push(ThreadMark::here());
         self.begun += 1;
         Some(job)
@@ -151,7 +152,7 @@ impl RelayedJobs {
         // A waiter may be running a job. A job further up this thread's stack cannot end before
         // this one.
         while self.ordered && !state.running.is_empty() && !state.running.contains(&here) {
-            if self.changed.wait_for(&mut state, PATIENCE).timed_out() {
+            if self.changed.wait_for(&mut state, LIVENESS_CHECK_INTERVAL).timed_out() {
                 state.running.retain(|thread| !thread.is_gone());
             }
         }
@@ -174,18 +175,18 @@ fn run(job: Job, jobs: &RelayedJobs, counters: &QueueCounters) {
     mark.outcome = Some(job.run());
 }
 
-impl Envelope {
-    fn open(mut self) {
-        self.opened = true;
+impl RelayTicket {
+    fn run(mut self) {
+        self.ran = true;
         if let Some(job) = self.jobs.begin() {
             run(job, &self.jobs, &self.counters);
         }
     }
 }
 
-impl Drop for Envelope {
+impl Drop for RelayTicket {
     fn drop(&mut self) {
-        if self.opened {
+        if self.ran {
             return;
         }
         // An async runtime drops its remaining jobs when it ends. The job counts as running while

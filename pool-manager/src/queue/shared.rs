@@ -58,6 +58,6 @@ impl Drop for SharedWorker {
     fn drop(&mut self) {
         // Remaining jobs belong to managers that were dropped inside a job. No thread waits for
         // them.
-        self.queue.end_unwaited();
+        self.queue.shutdown_detached();
     }
 }

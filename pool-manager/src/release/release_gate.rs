@@ -21,14 +21,14 @@ use zpool_core::internal::{Foreign, JobList, catch};
 
 use super::count_leaked;
 use super::destroy_queue::DestroyQueue;
-use crate::queue::wait::PATIENCE;
+use crate::queue::wait::LIVENESS_CHECK_INTERVAL;
 use crate::shared::count;
 
 /// The manager's executor, whose drop is foreign code.
 pub(crate) type OwnedExecutor = Foreign<Arc<dyn Executor>>;
 
-/// Longest wait of the manager's drop for a foreign `submit`, in units of [`PATIENCE`].
-const PATIENCE_WITH_SUBMIT: u32 = 40;
+/// Longest wait of the manager's drop for a foreign `submit`, apart from notifications.
+const SUBMIT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Longest wait of [`ReleaseGate::destroy_pending`] for destructions that other threads have begun.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -265,7 +265,7 @@ impl ReleaseGate {
                 continue;
             }
             let (pending, in_flight) = (state.pending, state.in_flight);
-            let timed_out = self.changed.wait_for(&mut state, PATIENCE).timed_out();
+            let timed_out = self.changed.wait_for(&mut state, LIVENESS_CHECK_INTERVAL).timed_out();
             let at_rest = (state.pending, state.in_flight) == (pending, in_flight)
                 && (in_flight == 0 || self.is_forked_child());
             if timed_out
@@ -296,7 +296,7 @@ impl ReleaseGate {
                 state.stuck = state.pending;
                 return;
             }
-            self.changed.wait_for(&mut state, PATIENCE);
+            self.changed.wait_for(&mut state, LIVENESS_CHECK_INTERVAL);
         }
     }
 
@@ -350,10 +350,11 @@ impl ReleaseGate {
         // A forked child does not have the threads that were in flight.
         let forked = self.is_forked_child();
         // An executor whose `submit` waits for this very thread would wait for ever.
-        let mut patience = if may_wait && !forked { PATIENCE_WITH_SUBMIT } else { 0 };
-        while patience > 0 && state.in_flight > 0 {
-            let timed_out = self.changed.wait_for(&mut state, PATIENCE).timed_out();
-            patience -= u32::from(timed_out);
+        let mut left = if may_wait && !forked { SUBMIT_TIMEOUT } else { Duration::ZERO };
+        while !left.is_zero() && state.in_flight > 0 {
+            if self.changed.wait_for(&mut state, LIVENESS_CHECK_INTERVAL).timed_out() {
+                left = left.saturating_sub(LIVENESS_CHECK_INTERVAL);
+            }
         }
         let idle = state.in_flight == 0 || forked;
         state.left_to_last = !idle;

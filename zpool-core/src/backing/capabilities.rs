@@ -21,8 +21,8 @@ impl BackingCapabilities {
     /// The greatest [`alignment`](Self::alignment): 1 MiB.
     pub const MAX_ALIGNMENT: usize = 1 << 20;
 
-    /// Makes the capabilities of `segments` segments of `segment_bytes` each. Parts of a segment can
-    /// be read, nothing has to be aligned, and the medium is local.
+    /// Makes the capabilities of `segments` segments of `segment_bytes` each. Parts of a segment
+    /// can be read, nothing has to be aligned, and the medium is local.
     ///
     /// # Errors
     ///
@@ -164,7 +164,10 @@ impl BackingCapabilities {
     /// If there is no such segment, which is a bug of the caller.
     pub fn check_discard(&self, segment: SegmentNumber) {
         let segments = self.segments;
-        assert!(segment.get() < segments, "segment {segment} of a backing store of {segments}");
+        assert!(
+            segment.get() < segments,
+            "segment {segment} is out of range: the backing store has {segments} segments"
+        );
     }
 
     fn check_range(&self, offset: usize, bytes: &[u8]) {
@@ -186,7 +189,7 @@ impl BackingCapabilities {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CapabilitiesError {
-    /// A segment of so many bytes.
+    /// Bytes of a segment: 0, or above [`BackingCapabilities::MAX_SEGMENT_BYTES`].
     SegmentBytes(usize),
     /// No segments at all.
     NoSegments,

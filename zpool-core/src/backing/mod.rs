@@ -36,9 +36,10 @@ pub use versions::SegmentVersions;
 ///   segment is discarded or written again, or is [`Gone`](BackingError::Gone). Once gone, it stays
 ///   gone until it is written again. A medium may damage bytes; an implementation never mixes up
 ///   segments or offsets.
-/// - W2. A segment may be written shorter than [`segment_bytes`](BackingCapabilities::segment_bytes).
-///   A read beyond what was written, or of a segment that was never written or was discarded, fails
-///   or returns unspecified bytes. It never blocks for ever.
+/// - W2. A segment may be written shorter than
+///   [`segment_bytes`](BackingCapabilities::segment_bytes). A read beyond what was written, or of a
+///   segment that was never written or was discarded, fails or returns unspecified bytes. It never
+///   blocks for ever.
 /// - W3. A segment may be written again after a discard, after a failed write, or when it is gone.
 ///   The number of times is not limited. Other segments are not changed.
 /// - W4. A `read` that runs while its segment is discarded or written may return the old bytes, the
@@ -56,9 +57,10 @@ pub use versions::SegmentVersions;
 ///
 /// # Panics
 ///
-/// - W8. A call outside of the [capabilities](BackingCapabilities) panics before it changes anything:
-///   [`check_write`](BackingCapabilities::check_write), [`check_read`](BackingCapabilities::check_read)
-///   and [`check_discard`](BackingCapabilities::check_discard) do that.
+/// - W8. A call outside of the [capabilities](BackingCapabilities) panics before it changes
+///   anything: [`check_write`](BackingCapabilities::check_write),
+///   [`check_read`](BackingCapabilities::check_read) and
+///   [`check_discard`](BackingCapabilities::check_discard) do that.
 ///
 /// # Concurrency
 ///
@@ -74,8 +76,8 @@ pub trait BackingStore: Send + Sync + Debug {
     /// Writes `bytes` to the front of `segment`.
     ///
     /// `bytes` begins at an address that is a multiple of the
-    /// [`alignment`](BackingCapabilities::alignment). Its length is a multiple of it too, at least 1
-    /// and at most [`segment_bytes`](BackingCapabilities::segment_bytes).
+    /// [`alignment`](BackingCapabilities::alignment). Its length is a multiple of it too, at least
+    /// 1 and at most [`segment_bytes`](BackingCapabilities::segment_bytes).
     ///
     /// # Errors
     ///

@@ -14,7 +14,7 @@ const NONE: usize = usize::MAX;
 ///
 /// - a thread that is using a context of any codec: it could be waiting for itself;
 /// - a thread inside a [`NoBlock`](crate::NoBlock) section;
-/// - a thread that has waited for [2 s](Self::PATIENCE) without any context being returned: those
+/// - a thread that has waited for [2 s](Self::MAX_WAIT) without any context being returned: those
 ///   in use may never be returned.
 ///
 /// Decompression contexts are counted but not bounded, since a load is never refused.
@@ -29,7 +29,7 @@ pub struct ContextBudget {
 
 impl ContextBudget {
     /// Longest wait of a thread while no context is returned.
-    pub const PATIENCE: core::time::Duration = core::time::Duration::from_secs(2);
+    pub const MAX_WAIT: core::time::Duration = core::time::Duration::from_secs(2);
 
     /// Makes an account without a bound.
     pub fn new() -> ContextBudget {

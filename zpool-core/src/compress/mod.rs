@@ -31,7 +31,7 @@ pub trait Compressor: Send + Sync + Debug {
     /// dictionary) by content hash. Two compressors with equal identity decode each other's output.
     fn identity(&self) -> &Component;
 
-    /// Returns facts about this codec.
+    /// Returns facts about this compressor.
     fn capabilities(&self) -> CodecCapabilities;
 
     /// Returns an upper bound of the compressed length of a block of `block_len` bytes.
@@ -70,8 +70,9 @@ pub trait Compressor: Send + Sync + Debug {
         )))
     }
 
-    /// Decompresses without a context. Only called if [`CodecCapabilities::stateless_decompression`]
-    /// is true. The contract is that of [`DecompressionContext::decompress`].
+    /// Decompresses without a context. Only called if
+    /// [`CodecCapabilities::stateless_decompression`] is true. The contract is that of
+    /// [`DecompressionContext::decompress`].
     ///
     /// # Errors
     ///
@@ -85,7 +86,7 @@ pub trait Compressor: Send + Sync + Debug {
     }
 }
 
-/// Facts about a codec.
+/// Facts about a compressor.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CodecCapabilities {
@@ -98,7 +99,7 @@ pub struct CodecCapabilities {
 }
 
 impl CodecCapabilities {
-    /// Returns the facts of a codec of this licence (SPDX) that promises nothing else.
+    /// Returns the facts of a compressor of this licence (SPDX) that promises nothing else.
     pub const fn new(licence: &'static str) -> Self {
         CodecCapabilities { stateless_decompression: false, warm_without_heap: false, licence }
     }
@@ -108,7 +109,7 @@ impl CodecCapabilities {
         CodecCapabilities { stateless_decompression: true, ..self }
     }
 
-    /// Adds that a warm codec makes no heap call.
+    /// Adds that a compressor makes no heap call once its contexts are warm.
     pub const fn with_no_heap_once_warm(self) -> Self {
         CodecCapabilities { warm_without_heap: true, ..self }
     }
@@ -173,7 +174,7 @@ pub trait CompressorDriver: Send + Sync + Debug {
     /// Returns the compressor's name in a [spec](crate::spec).
     fn name(&self) -> &str;
 
-    /// Makes the algorithm object: checks parameters and reads a dictionary. Makes no context.
+    /// Makes the compressor: checks parameters and reads a dictionary. Makes no context.
     ///
     /// # Errors
     ///
@@ -185,7 +186,7 @@ pub trait CompressorDriver: Send + Sync + Debug {
     fn open(&self, params: &Params) -> Result<Arc<dyn Compressor>, CreateError>;
 }
 
-/// The error of a codec.
+/// The error of a compressor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CodecError {
@@ -193,11 +194,11 @@ pub enum CodecError {
     Corrupt,
     /// No memory for a context.
     OutOfMemory,
-    /// The codec panicked with this message. The panic was caught and the context dropped.
+    /// The compressor panicked with this message. The panic was caught and the context dropped.
     Panicked(String),
-    /// The codec broke its contract in this way.
+    /// The compressor broke its contract in this way.
     Misbehaved(String),
-    /// The codec failed for a reason of its own.
+    /// The compressor failed for a reason of its own.
     Failed(String),
 }
 

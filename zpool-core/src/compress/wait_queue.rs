@@ -77,7 +77,7 @@ impl<T> WaitQueue<T> {
     ///
     /// - at once, if `may_wait` is false;
     /// - as soon as `may_make`, which gets the number of contexts alive, allows it;
-    /// - after [`ContextBudget::PATIENCE`] without progress.
+    /// - after [`ContextBudget::MAX_WAIT`] without progress.
     pub(super) fn wait(
         &self,
         may_wait: bool,
@@ -103,7 +103,7 @@ impl<T> WaitQueue<T> {
                 break None;
             }
             let seen = state.progress;
-            let timed_out = self.moved.wait_for(&mut state, ContextBudget::PATIENCE).timed_out();
+            let timed_out = self.moved.wait_for(&mut state, ContextBudget::MAX_WAIT).timed_out();
             stalled = timed_out && state.progress == seen;
         };
         state.waiting -= 1;

@@ -5,9 +5,10 @@ use crate::internal::sync::atomic::{AtomicU64, Ordering};
 
 /// Runs every job on the caller, inside `submit`.
 ///
-/// This reproduces the original kernel bug: the thread that drops the last reference to a pool
-/// destroys it, whatever it is doing. It shows what [`might_block`](crate::might_block) finds, and
-/// suits single-threaded programs that never open a [`NoBlock`](crate::NoBlock) section.
+/// Reproduces the bug that [`NoBlock`](crate::NoBlock) exists for: the thread that drops a pool's
+/// last reference destroys it, even where it must not block. It shows what
+/// [`might_block`](crate::might_block) finds, and suits single-threaded programs that never open a
+/// no-block section.
 #[derive(Debug, Default)]
 pub struct Inline {
     run: AtomicU64,

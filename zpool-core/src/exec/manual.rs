@@ -12,8 +12,9 @@ use crate::internal::sync::atomic::{AtomicU64, Ordering};
 use crate::internal::sync::{Condvar, Mutex, MutexGuard, ThreadMark};
 use crate::noblock::might_block;
 
-/// Interval at which a waiter without news checks whether the other thread still exists.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// Interval without a notification after which a waiter checks whether the other thread still
+/// exists.
+const LIVENESS_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 std::thread_local! {
     /// The manual executors whose jobs are on this thread's stack, innermost last.
@@ -133,7 +134,7 @@ impl Manual {
 
     fn wait_until_idle(&self, state: &mut MutexGuard<'_, ManualState>) {
         while !state.running.is_empty() {
-            if self.ended.wait_for(state, PATIENCE).timed_out() {
+            if self.ended.wait_for(state, LIVENESS_CHECK_INTERVAL).timed_out() {
                 state.running.retain(|thread| !thread.is_gone());
             }
         }

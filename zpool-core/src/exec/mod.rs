@@ -8,9 +8,9 @@
 //! ```
 //!
 //! - A [`Job`] is a linkable node, allocated when it is made, so handing it over allocates nothing.
-//! - An [`Executor`] takes jobs. [`Inline`] runs them on the caller, which is the original bug,
-//!   kept for comparison. [`Manual`] runs them when it is called to. Queues with threads are in
-//!   zpool-manager.
+//! - An [`Executor`] takes jobs. [`Inline`] runs them on the caller, which reproduces the bug that
+//!   [`NoBlock`](crate::NoBlock) exists for. [`Manual`] runs them when it is called to. Queues with
+//!   threads are in zpool-manager.
 //! - An executor keeps its jobs in a list that any thread pushes to without blocking.
 
 mod inline;
@@ -127,8 +127,11 @@ pub trait DrainExecutor: Executor {
     ///
     /// # Errors
     ///
-    /// [`DrainError`] if called from inside one of this executor's own jobs, where it would wait
-    /// for itself.
+    /// [`DrainError`] if the wait would never end:
+    ///
+    /// - The caller is inside one of this executor's own jobs, and would wait for itself.
+    /// - A thread that is gone, as in a forked child, holds the executor's lock or was running its
+    ///   jobs.
     fn flush(&self) -> Result<(), DrainError>;
 
     /// Refuses further jobs, runs the pending ones, and returns when all have run.

@@ -3,7 +3,7 @@
 use core::ops::Range;
 use std::sync::Arc;
 
-use super::{Discard, NotGivenBack, OutOfFrames, PageSource, Run};
+use super::{Discard, FramesRetained, OutOfFrames, PageSource, Run};
 use crate::internal::sync::atomic::{AtomicUsize, Ordering};
 
 /// Limits the frames of the source behind it that may be charged at one time.
@@ -55,7 +55,7 @@ unsafe impl PageSource for BudgetedSource {
         self.inner.uncharge(frames);
     }
 
-    unsafe fn discard(&self, run: &Run, frames: Range<usize>) -> Result<(), NotGivenBack> {
+    unsafe fn discard(&self, run: &Run, frames: Range<usize>) -> Result<(), FramesRetained> {
         // SAFETY: the caller's promises are the same.
         unsafe { self.inner.discard(run, frames) }
     }

@@ -3,7 +3,7 @@
 use core::ops::Range;
 use std::sync::Arc;
 
-use super::{Discard, NotGivenBack, OutOfFrames, PageSource, Run};
+use super::{Discard, FramesRetained, OutOfFrames, PageSource, Run};
 use crate::internal::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// The calls of a [`FaultySource`] that fail. Calls of `reserve` and `charge` are counted together,
@@ -83,7 +83,7 @@ impl FaultySource {
     /// Returns how many frames a pool has uncharged although their discard failed, since frames are
     /// [kept](Self::keep_frames): those beyond the frames of released runs and new charges. 0 for a
     /// pool with correct accounts.
-    pub fn frames_off_the_books(&self) -> usize {
+    pub fn wrongly_uncharged_frames(&self) -> usize {
         let uncharged = self.uncharged.load(Ordering::Relaxed);
         let beyond = uncharged.saturating_sub(self.uncharge_allowance.load(Ordering::Relaxed));
         beyond.min(self.kept.load(Ordering::Relaxed))
@@ -136,10 +136,10 @@ unsafe impl PageSource for FaultySource {
         self.inner.uncharge(frames);
     }
 
-    unsafe fn discard(&self, run: &Run, frames: Range<usize>) -> Result<(), NotGivenBack> {
+    unsafe fn discard(&self, run: &Run, frames: Range<usize>) -> Result<(), FramesRetained> {
         if self.keeps_frames.load(Ordering::Relaxed) {
             self.kept.fetch_add(frames.len(), Ordering::Relaxed);
-            return Err(NotGivenBack);
+            return Err(FramesRetained);
         }
         // SAFETY: the caller's promises are the same.
         unsafe { self.inner.discard(run, frames) }
@@ -153,7 +153,7 @@ unsafe impl PageSource for FaultySource {
         if self.keeps_frames.load(Ordering::Relaxed) {
             let frames = entries.iter().map(|entry| entry.frames().len()).sum();
             self.kept.fetch_add(frames, Ordering::Relaxed);
-            return entries.iter_mut().for_each(|entry| entry.set_given_back(false));
+            return entries.iter_mut().for_each(|entry| entry.set_discarded(false));
         }
         // SAFETY: the caller's promises are the same.
         unsafe { self.inner.discard_all(entries) };
@@ -212,18 +212,18 @@ mod tests {
         source.keep_frames(true);
         // SAFETY: a run of this source, without a reference into it.
         let kept = unsafe { source.discard(&first, 0..2) };
-        assert_eq!((kept, source.frames_off_the_books()), (Err(NotGivenBack), 0));
+        assert_eq!((kept, source.wrongly_uncharged_frames()), (Err(FramesRetained), 0));
         // SAFETY: as above.
         unsafe { source.release_all(&mut [second].into_iter()) };
         source.charge(1).unwrap();
         source.uncharge(4);
-        assert_eq!(source.frames_off_the_books(), 0);
+        assert_eq!(source.wrongly_uncharged_frames(), 0);
         source.uncharge(2);
-        assert_eq!(source.frames_off_the_books(), 2);
+        assert_eq!(source.wrongly_uncharged_frames(), 2);
         source.keep_frames(false);
         // SAFETY: as above.
         let gone = unsafe { source.discard(&first, 0..2) };
-        assert_eq!((gone, source.frames_off_the_books()), (Ok(()), 0));
+        assert_eq!((gone, source.wrongly_uncharged_frames()), (Ok(()), 0));
         // SAFETY: as above.
         unsafe { source.release(first) };
     }

@@ -4,7 +4,7 @@ use core::ops::Range;
 use core::ptr::NonNull;
 use std::alloc::{Layout, alloc_zeroed};
 
-use super::{NotGivenBack, OutOfFrames, PageSource, Run};
+use super::{FramesRetained, OutOfFrames, PageSource, Run};
 use crate::internal::sync::atomic::{AtomicUsize, Ordering};
 use crate::noblock::might_block;
 
@@ -68,7 +68,7 @@ unsafe impl PageSource for HeapSource {
         self.charged.fetch_sub(frames, Ordering::Relaxed);
     }
 
-    unsafe fn discard(&self, _run: &Run, _frames: Range<usize>) -> Result<(), NotGivenBack> {
+    unsafe fn discard(&self, _run: &Run, _frames: Range<usize>) -> Result<(), FramesRetained> {
         Ok(())
     }
 

@@ -20,7 +20,7 @@ use core::ptr::NonNull;
 
 use super::advise::{dont_need, dont_need_at_once, populate, resident};
 use super::arenas::Arenas;
-use super::{Discard, NotGivenBack, OutOfFrames, PageSource, Run, os_frame_size};
+use super::{Discard, FramesRetained, OutOfFrames, PageSource, Run, os_frame_size};
 use crate::internal::sync::Mutex;
 use crate::internal::sync::atomic::{AtomicUsize, Ordering};
 use crate::noblock::might_block;
@@ -87,7 +87,7 @@ impl MmapSource {
 
     /// Puts released runs back, with the number of their frames that the system still holds.
     fn put_back(&self, pieces: &mut [Piece]) {
-        for piece in pieces.iter_mut().filter(|piece| !piece.given_back) {
+        for piece in pieces.iter_mut().filter(|piece| !piece.discarded) {
             // SAFETY: (1) a run of ours.
             piece.retained = unsafe { resident(piece.base, piece.len) };
         }
@@ -138,11 +138,11 @@ unsafe impl PageSource for MmapSource {
         self.charged.fetch_sub(frames, Ordering::Relaxed);
     }
 
-    unsafe fn discard(&self, run: &Run, frames: Range<usize>) -> Result<(), NotGivenBack> {
+    unsafe fn discard(&self, run: &Run, frames: Range<usize>) -> Result<(), FramesRetained> {
         might_block("MmapSource::discard");
         let (base, len) = self.range(run, &frames);
         // SAFETY: frames of a run, into which by (2) there is no reference.
-        if unsafe { dont_need(base, len) } { Ok(()) } else { Err(NotGivenBack) }
+        if unsafe { dont_need(base, len) } { Ok(()) } else { Err(FramesRetained) }
     }
 
     fn populate(&self, run: &Run, frames: Range<usize>) {
@@ -158,8 +158,8 @@ unsafe impl PageSource for MmapSource {
             let mut batch = Batch::new();
             chunk.iter().for_each(|entry| batch.push(self.range(&entry.run, &entry.frames)));
             // SAFETY: frames of runs, into which by (1) there is no reference.
-            for piece in unsafe { batch.give_back() } {
-                chunk[piece.number].given_back = piece.given_back;
+            for piece in unsafe { batch.discard_batch() } {
+                chunk[piece.number].discarded = piece.discarded;
             }
         }
     }
@@ -179,7 +179,7 @@ unsafe impl PageSource for MmapSource {
             }
             // First the frames, without the lock; only then may other threads take the runs.
             // SAFETY: runs that by (1) their owner gave up.
-            self.put_back(unsafe { batch.give_back() });
+            self.put_back(unsafe { batch.discard_batch() });
         }
     }
 
@@ -204,7 +204,7 @@ struct Piece {
     len: usize,
     /// The position in the order of the pushes.
     number: usize,
-    given_back: bool,
+    discarded: bool,
     /// Frames for which the system holds memory, once they were counted.
     retained: usize,
 }
@@ -218,7 +218,7 @@ impl Piece {
 impl Batch {
     fn new() -> Batch {
         let none =
-            Piece { base: NonNull::dangling(), len: 0, number: 0, given_back: false, retained: 0 };
+            Piece { base: NonNull::dangling(), len: 0, number: 0, discarded: false, retained: 0 };
         Batch { pieces: [none; BATCH], len: 0 }
     }
 
@@ -234,7 +234,7 @@ impl Batch {
     /// # Safety
     ///
     /// 1. The ranges are frames of runs, and there is no reference into them.
-    unsafe fn give_back(&mut self) -> &mut [Piece] {
+    unsafe fn discard_batch(&mut self) -> &mut [Piece] {
         let pieces = &mut self.pieces[..self.len];
         pieces.sort_unstable_by_key(Piece::addr);
         let mut merged = [(NonNull::dangling(), 0); BATCH];
@@ -250,7 +250,7 @@ impl Batch {
         for (number, (stretch, &(base, len))) in stretches.zip(merged).enumerate() {
             // SAFETY: (1).
             let gone = number < at_once || unsafe { dont_need(base, len) };
-            stretch.iter_mut().for_each(|piece| piece.given_back = gone);
+            stretch.iter_mut().for_each(|piece| piece.discarded = gone);
         }
         pieces
     }

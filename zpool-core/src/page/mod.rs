@@ -32,7 +32,7 @@ pub(crate) mod frame_table;
 #[allow(unsafe_code, reason = "hands out memory of the global allocator as frames")]
 mod heap;
 #[cfg(unix)]
-#[allow(unsafe_code, reason = "cuts runs from mapped memory and gives their frames back")]
+#[allow(unsafe_code, reason = "cuts runs from mapped memory and discards their frames")]
 mod mmap;
 #[cfg(feature = "testing")]
 mod observed;
@@ -125,7 +125,7 @@ pub unsafe trait PageSource: Send + Sync + Debug {
     ///
     /// # Errors
     ///
-    /// [`NotGivenBack`] if the system still holds memory for some of these frames, because it is
+    /// [`FramesRetained`] if the system still holds memory for some of these frames, because it is
     /// locked or the system call was refused. The frames stay usable, and their contents may be
     /// lost. The caller keeps them charged, and should write to them before it charges others.
     ///
@@ -138,7 +138,7 @@ pub unsafe trait PageSource: Send + Sync + Debug {
     /// # Concurrency
     ///
     /// May block.
-    unsafe fn discard(&self, run: &Run, frames: Range<usize>) -> Result<(), NotGivenBack>;
+    unsafe fn discard(&self, run: &Run, frames: Range<usize>) -> Result<(), FramesRetained>;
 
     /// Discards frames of many runs, and notes in each entry whether the system took its frames
     /// back.
@@ -157,7 +157,7 @@ pub unsafe trait PageSource: Send + Sync + Debug {
         for entry in entries {
             // SAFETY: (1) is the promise of both.
             let result = unsafe { self.discard(&entry.run, entry.frames.clone()) };
-            entry.given_back = result.is_ok();
+            entry.discarded = result.is_ok();
         }
     }
 
@@ -237,13 +237,13 @@ pub fn os_frame_size() -> usize {
 pub struct Discard {
     pub(super) run: Run,
     pub(super) frames: Range<usize>,
-    pub(super) given_back: bool,
+    pub(super) discarded: bool,
 }
 
 impl Discard {
     /// Makes an entry for `frames` of `run`, which counts as not taken back yet.
     pub fn new(run: Run, frames: Range<usize>) -> Discard {
-        Discard { run, frames, given_back: false }
+        Discard { run, frames, discarded: false }
     }
 
     /// Returns the run.
@@ -257,22 +257,22 @@ impl Discard {
     }
 
     /// Returns whether the system has taken all of the frames back.
-    pub fn is_given_back(&self) -> bool {
-        self.given_back
+    pub fn is_discarded(&self) -> bool {
+        self.discarded
     }
 
     /// Notes whether the system has taken all of the frames back. For implementers of
     /// [`PageSource`].
-    pub fn set_given_back(&mut self, given_back: bool) {
-        self.given_back = given_back;
+    pub fn set_discarded(&mut self, discarded: bool) {
+        self.discarded = discarded;
     }
 }
 
 /// The error of a system that did not take memory back, which stays resident and charged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NotGivenBack;
+pub struct FramesRetained;
 
-impl fmt::Display for NotGivenBack {
+impl fmt::Display for FramesRetained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
             "the operating system did not take the memory of some frames back: they stay charged, \
@@ -281,7 +281,7 @@ impl fmt::Display for NotGivenBack {
     }
 }
 
-impl core::error::Error for NotGivenBack {}
+impl core::error::Error for FramesRetained {}
 
 /// The error of a source that has no frames left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

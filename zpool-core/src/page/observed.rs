@@ -4,7 +4,7 @@ use core::fmt;
 use core::ops::Range;
 use std::sync::Arc;
 
-use super::{NotGivenBack, OutOfFrames, PageSource, Run};
+use super::{FramesRetained, OutOfFrames, PageSource, Run};
 
 /// A call of a page source, as an [`ObservedSource`] reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +77,7 @@ unsafe impl PageSource for ObservedSource {
         self.inner.populate(run, frames);
     }
 
-    unsafe fn discard(&self, run: &Run, frames: Range<usize>) -> Result<(), NotGivenBack> {
+    unsafe fn discard(&self, run: &Run, frames: Range<usize>) -> Result<(), FramesRetained> {
         (self.observe)(SourceCall::Discard(frames.len()));
         // SAFETY: the caller's promises are the same.
         unsafe { self.inner.discard(run, frames) }

@@ -4,7 +4,7 @@ use zpool_core::Violation;
 
 use crate::buddy::BuddyState;
 use crate::geometry::{BuddyIndex, Chunks, Geometry, PageIndex, SIDES};
-use crate::page_list::{By, List, PageGroup};
+use crate::page_list::{LinkSet, List, PageGroup};
 use crate::table::RunTable;
 
 use super::{FullnessRow, ZbudState};
@@ -94,7 +94,7 @@ fn check_page(
                 return wrong(format!("{side:?} is free and pinned, {word:?}"));
             }
             BuddyState::Free => continue,
-            BuddyState::Filling => filling = true,
+            BuddyState::Claimed => filling = true,
             BuddyState::Live => {}
             BuddyState::Zombie => seen.zombies += 1,
         }
@@ -102,7 +102,7 @@ fn check_page(
         seen.payload += word.len;
         seen.chunks += chunks.count();
         let absent = geometry.frames(side, chunks) & !entry.resident;
-        if word.state != BuddyState::Filling && !absent.is_empty() {
+        if word.state != BuddyState::Claimed && !absent.is_empty() {
             return wrong(format!("frames {absent:?} of {side:?} are not charged"));
         }
     }
@@ -132,13 +132,13 @@ fn check_page(
 /// Checks that every page of a list belongs there, and that as many pages are listed as belong to a
 /// list, so that each is on its own.
 fn check_lists(state: &ZbudState, seen: &Totals) -> Result<(), Violation> {
-    check_list(state, &state.vacant, By::Group, |group| group == PageGroup::Vacant)?;
-    check_list(state, &state.empty, By::Group, |group| group == PageGroup::Empty)?;
-    check_list(state, &state.by_age, By::Age, |_| true)?;
+    check_list(state, &state.vacant, LinkSet::Group, |group| group == PageGroup::Vacant)?;
+    check_list(state, &state.empty, LinkSet::Group, |group| group == PageGroup::Empty)?;
+    check_list(state, &state.by_age, LinkSet::Age, |_| true)?;
     let mut listed = 0;
     for (free, list) in state.unbuddied.iter().enumerate() {
         let on_it = |group| matches!(group, PageGroup::Unbuddied(chunks) if chunks.count() == free);
-        check_list(state, list, By::Group, on_it)?;
+        check_list(state, list, LinkSet::Group, on_it)?;
         listed += list.len();
         if (state.occupied >> free & 1 == 1) == list.is_empty() {
             return Err(Violation::new(format!(
@@ -159,14 +159,14 @@ fn check_lists(state: &ZbudState, seen: &Totals) -> Result<(), Violation> {
 fn check_list(
     state: &ZbudState,
     list: &List,
-    by: By,
+    by: LinkSet,
     on_it: impl Fn(PageGroup) -> bool,
 ) -> Result<(), Violation> {
     let mut last = None;
     let mut steps = 0;
     for page in list.iter(&state.pages, by) {
         let entry = &state.pages[page];
-        if !on_it(entry.group) || matches!(by, By::Age) && !entry.aged {
+        if !on_it(entry.group) || matches!(by, LinkSet::Age) && !entry.aged {
             return Err(Violation::new(format!(
                 "{page:?} is on a list {by:?} of {list:?}, but is {entry:?}"
             )));

@@ -55,7 +55,7 @@ const INSERTED_AT: usize = 1;
 /// Bytes by which objects in reused slots are longer than their predecessors.
 const LENGTHS_AT: usize = 2;
 
-/// A word of lengths that is so far from 0 is carried to the pool's own.
+/// A CPU's length delta is moved to `carried` at this magnitude, before 32 bits overflow.
 const CARRY: u32 = 1 << 30;
 
 /// The most shards. Each costs four bytes per place of every class.

@@ -50,9 +50,9 @@
 //! | set live | Release | the Acquire of a pin: the bytes are in place |
 //! | pin, idle pin | Acquire | set live, move: the bytes are where the location says |
 //! | unpin | Release | the Acquire of free, move, or the last unpin: reads precede reuse |
-//! | look | SeqCst | set live and move, as a pin; kill and idle pin: see `hazards` |
-//! | kill, idle pin | SeqCst | look; as Acquire: unpin, and set live on another thread |
-//! | retract | SeqCst | look; as Acquire: unpin, and set live on another thread |
+//! | read if idle | SeqCst | set live and move, as a pin; kill and idle pin: see `hazards` |
+//! | kill, idle pin | SeqCst | read if idle; as Acquire: unpin, and set live on another thread |
+//! | retract | SeqCst | read if idle; as Acquire: unpin, and set live on another thread |
 //! | restore | Release | as set live |
 //! | last unpin of a dead word | Acquire load | the other readers' unpins |
 //! | move | Acquire, Release | unpins before it: reads of the old place; pins after it: the copy |
@@ -152,7 +152,7 @@ impl HandleEntry {
     pub fn cached(&self) -> PackedLocation {
         // Relaxed: as in `set_cached`.
         let word = EntryWord(self.0.load(Ordering::Relaxed));
-        debug_assert!(word.state() == CACHED && word.holds() == 0, "not cached: {word:?}");
+        debug_assert!(word.state() == CACHED && word.pin_bits() == 0, "not cached: {word:?}");
         word.location()
     }
 
@@ -258,12 +258,12 @@ mod tests {
             assert_eq!(pin(&entry, forged), Err(PoolError::StaleHandle));
             assert_eq!(free(&entry, forged), Err(PoolError::StaleHandle));
             assert_eq!(
-                (entry.look(forged), entry.share(forged)),
+                (entry.location_if_idle(forged), entry.share(forged)),
                 (None, Err(PoolError::StaleHandle))
             );
             assert_eq!(entry.pin_idle(Some(forged)), Err(NotIdle::Gone));
         }
-        assert_eq!(entry.look(generation), Some(PackedLocation(5)));
+        assert_eq!(entry.location_if_idle(generation), Some(PackedLocation(5)));
     }
 
     /// A dead entry names its object exactly as long as it is pinned.

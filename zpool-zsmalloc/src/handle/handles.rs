@@ -173,7 +173,7 @@ impl Handles {
         EntryRef { entry, index, generation }: EntryRef<'_>,
     ) -> Protection {
         let Some(hazard) = self.hazards.publish(index) else { return Protection::Unavailable };
-        if let Some(location) = entry.look(generation) {
+        if let Some(location) = entry.location_if_idle(generation) {
             return Protection::Done(location, GuardHold(hazard.to_number()));
         }
         match self.hazards.clear(hazard) {

@@ -6,7 +6,7 @@
 //!   CPU 1   |    -     | entry 17 |    -     |    -     |
 //!                 ▲          ▲
 //!   reader: publish ─────────┘          └── free, compaction: change the word, then scan all
-//!           then look at the word           hazards. A free converts a hazard into a pin of the
+//!           then read the word              hazards. A free converts a hazard into a pin of the
 //!                                           word; compaction leaves the object where it is.
 //! ```
 //!
@@ -97,12 +97,12 @@ impl HazardTable {
             if hazard.load(Ordering::Relaxed) != EMPTY {
                 continue;
             }
-            // SeqCst: before the look at the word. Relaxed on failure: another thread of this CPU
+            // SeqCst: before the read of the word. Relaxed on failure: another thread of this CPU
             // took the hazard.
             let taken =
                 hazard.compare_exchange(EMPTY, index + 1, Ordering::SeqCst, Ordering::Relaxed);
             if taken.is_ok() {
-                between_step_and_look();
+                loom_store_load_fence();
                 return Some(Hazard((shard * PER_SHARD + i) as u32));
             }
         }
@@ -121,7 +121,7 @@ impl HazardTable {
 
     /// Returns whether a hazard protects this entry. Called after changing its word.
     pub fn is_protected(&self, index: u32) -> bool {
-        between_step_and_look();
+        loom_store_load_fence();
         // SeqCst: after the change of the word; as Acquire it pairs with `clear`.
         self.shards
             .iter()
@@ -132,7 +132,7 @@ impl HazardTable {
     /// Returns whether no hazard is published. Called after changing words: if it is so, then no
     /// hazard protects any of them.
     pub fn is_empty(&self) -> bool {
-        between_step_and_look();
+        loom_store_load_fence();
         // SeqCst: after the change of the words; as Acquire it pairs with `clear`.
         let mut hazards = self.shards.iter().flat_map(|shard| shard.iter());
         hazards.all(|hazard| hazard.load(Ordering::SeqCst) == EMPTY)
@@ -142,7 +142,7 @@ impl HazardTable {
     /// thread that has a pin.
     #[inline]
     pub fn convert_to_pins(&self, index: u32, entry: &HandleEntry) {
-        between_step_and_look();
+        loom_store_load_fence();
         // Two loops: a flat iterator costs more instructions, at each free.
         for shard in &self.shards {
             for hazard in shard.iter() {
@@ -174,11 +174,11 @@ fn convert_to_pin(hazard: &AtomicU32, index: u32, entry: &HandleEntry) {
     }
 }
 
-/// Makes a fence, for loom only. The step before and the look after are sequentially consistent,
+/// Makes a fence, for loom only. The store before and the load after are sequentially consistent,
 /// which suffices. Loom takes such accesses for Acquire and Release, and orders them by fences
 /// alone.
 #[inline]
-fn between_step_and_look() {
+fn loom_store_load_fence() {
     #[cfg(zpool_loom)]
     zpool_core::internal::sync::atomic::fence(Ordering::SeqCst);
 }
@@ -213,13 +213,13 @@ mod tests {
         let (table, entry) = (HazardTable::new(), HandleEntry::default());
         let generation = entry.set_live(PackedLocation(3));
         let (mine, other) = (table.publish(7).unwrap(), table.publish(8).unwrap());
-        assert_eq!(entry.look(generation), Some(PackedLocation(3)));
+        assert_eq!(entry.location_if_idle(generation), Some(PackedLocation(3)));
         entry.pin(generation).unwrap();
-        assert_eq!(entry.look(generation), None, "with pins, readers pin");
+        assert_eq!(entry.location_if_idle(generation), None, "with pins, readers pin");
         table.convert_to_pins(7, &entry);
         assert_eq!(table.published(), [8]);
         assert_eq!((table.clear(mine), table.clear(other)), (false, true));
         assert!(!entry.unpin().last && entry.unpin().last);
-        assert_eq!(entry.look(generation), Some(PackedLocation(3)));
+        assert_eq!(entry.location_if_idle(generation), Some(PackedLocation(3)));
     }
 }

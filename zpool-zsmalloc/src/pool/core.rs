@@ -7,7 +7,7 @@ use zpool_core::PoolConfig;
 use zpool_core::internal::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use zpool_core::internal::sync::{Mutex, MutexGuard};
 
-use super::job_slot::{JobSlot, Start};
+use super::job_slot::{JobReason, JobSlot};
 use crate::class::{Classes, Figures};
 use crate::geometry::size_class::{ClassIndex, ClassTable};
 use crate::handle::Handles;
@@ -103,7 +103,7 @@ impl PoolCore {
             + self.classes.metadata_bytes()
     }
 
-    /// Returns the figures that decide when memory goes back.
+    /// Returns the figures that decide when to release memory.
     pub(crate) fn figures(&self) -> Figures {
         self.classes.figures(self.handles.used())
     }
@@ -111,7 +111,7 @@ impl PoolCore {
     /// Submits the background job if there is enough to do. Never blocks or allocates.
     pub(crate) fn request_background_work_if_due(&self) {
         // Checked first, because during a cooldown every free would find work to do and no job.
-        if self.jobs.start() != Start::Fresh || !self.jobs.is_usable() {
+        if self.jobs.reason() != JobReason::Requested || !self.jobs.is_usable() {
             return;
         }
         let figures = self.figures();

@@ -10,7 +10,7 @@
 //!       │ no
 //!   magazines of all CPUs drained ── lock class ── open slot? ──► claimed
 //!       │ no
-//!   page source: charge frames, reserve a zspage ── lock class ─► claimed; the rest goes back
+//!   page source: charge frames, reserve a zspage ── lock class ─► claimed; the rest is released
 //! ```
 
 use zpool_core::internal::current_cpu;
@@ -88,7 +88,7 @@ impl PoolCore {
     }
 
     /// Makes the frames of a claimed slot resident with one call. The source may panic: then the
-    /// claim goes back.
+    /// claim is released.
     #[cold]
     fn populate(&self, claim: Claim<'_>) {
         let unclaim = UnclaimOnDrop { pool: self, claim };

@@ -19,20 +19,21 @@ use zpool_core::internal::sync::{Condvar, Mutex};
 
 /// The reason for the job that is ready or out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Start {
+pub(crate) enum JobReason {
     /// A free, an insert or a trim asks for it.
-    Fresh,
+    Requested,
     /// It continues what the job before it has left undone.
-    Continued,
+    Continuation,
     /// It continues that after a cooldown.
-    Cooled,
+    AfterCooldown,
 }
 
-impl Start {
-    const ALL: [Start; 3] = [Start::Fresh, Start::Continued, Start::Cooled];
+impl JobReason {
+    const ALL: [JobReason; 3] =
+        [JobReason::Requested, JobReason::Continuation, JobReason::AfterCooldown];
 
-    fn from_bits(bits: u32) -> Start {
-        Start::ALL.get(bits as usize).copied().unwrap_or(Start::Fresh)
+    fn from_bits(bits: u32) -> JobReason {
+        JobReason::ALL.get(bits as usize).copied().unwrap_or(JobReason::Requested)
     }
 }
 
@@ -48,8 +49,8 @@ pub(crate) struct JobSlot {
     /// There is no job, because the heap refused the next one, or the executor lost the last one.
     missing: AtomicBool,
     ready: Mutex<Option<Job>>,
-    /// A [`Start`].
-    start: AtomicU32,
+    /// A [`JobReason`].
+    reason: AtomicU32,
     /// Not held while a job runs: a job calls the page source and the executor.
     gate: Mutex<RunGate>,
     /// Notified when a job has ended.
@@ -80,7 +81,7 @@ impl JobSlot {
             refused: AtomicBool::new(false),
             missing: AtomicBool::new(false),
             ready: Mutex::new(None),
-            start: AtomicU32::new(Start::Fresh as u32),
+            reason: AtomicU32::new(JobReason::Requested as u32),
             gate: Mutex::new(RunGate::default()),
             ended: Condvar::new(),
         }
@@ -99,17 +100,17 @@ impl JobSlot {
         !self.usable || self.refused.load(Ordering::Relaxed)
     }
 
-    pub(super) fn start(&self) -> Start {
-        Start::from_bits(self.start.load(Ordering::Relaxed))
+    pub(super) fn reason(&self) -> JobReason {
+        JobReason::from_bits(self.reason.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn set_start(&self, start: Start) {
-        self.start.store(start as u32, Ordering::Relaxed);
+    pub(crate) fn set_reason(&self, reason: JobReason) {
+        self.reason.store(reason as u32, Ordering::Relaxed);
     }
 
     /// Returns the reason for the job that begins now. The next one is fresh.
-    pub(crate) fn take_start(&self) -> Start {
-        Start::from_bits(self.start.swap(Start::Fresh as u32, Ordering::Relaxed))
+    pub(crate) fn take_reason(&self) -> JobReason {
+        JobReason::from_bits(self.reason.swap(JobReason::Requested as u32, Ordering::Relaxed))
     }
 
     /// Makes a job ready. With `None`, because the heap refused one, inserts do the work, and an
@@ -139,7 +140,7 @@ impl JobSlot {
 
     /// Notes that the executor did not run the job, or that there is none.
     pub(crate) fn note_refused(&self) {
-        self.set_start(Start::Fresh);
+        self.set_reason(JobReason::Requested);
         self.refused.store(true, Ordering::Relaxed);
     }
 
@@ -166,7 +167,7 @@ impl JobSlot {
             }
         };
         // The next free tries again. An insert or a trim does the work in any case.
-        self.set_start(Start::Fresh);
+        self.set_reason(JobReason::Requested);
         if refused.is_some() {
             *self.ready.lock() = refused;
         }
@@ -233,9 +234,9 @@ mod tests {
     #[test]
     fn start_is_taken_as_it_was_set() {
         let slot = JobSlot::new(None);
-        for start in Start::ALL {
-            slot.set_start(start);
-            assert_eq!((slot.take_start(), slot.take_start()), (start, Start::Fresh));
+        for reason in JobReason::ALL {
+            slot.set_reason(reason);
+            assert_eq!((slot.take_reason(), slot.take_reason()), (reason, JobReason::Requested));
         }
     }
 

@@ -16,4 +16,4 @@ mod survey;
 mod validate;
 
 pub(crate) use self::core::PoolCore;
-pub(crate) use self::job_slot::Start;
+pub(crate) use self::job_slot::JobReason;

@@ -18,12 +18,12 @@ use zpool_core::exec::Job;
 use zpool_core::internal::sync::atomic::Ordering;
 
 use super::policy::{
-    COOLDOWN, Forget, JOB_MOVES, Phase, ReclaimScope, Snapshot, Step, decide, drains_first,
-    drains_last, next_start,
+    COOLDOWN, JOB_MOVES, PeakDecay, Phase, ReclaimScope, Snapshot, Step, decide, drains_first,
+    drains_last, next_reason,
 };
 use super::reclaimer::Reclaimer;
 use super::release;
-use crate::pool::Start;
+use crate::pool::JobReason;
 
 impl Reclaimer {
     /// Makes the pool's job, if there is an executor for it and no job: when the pool is created,
@@ -67,36 +67,36 @@ impl Reclaimer {
     /// Runs one job. Returns the step that it ended with.
     fn run_once(&self) -> Step {
         let (pool, classes) = (&self.pool, self.pool.classes());
-        let start = pool.jobs().take_start();
+        let reason = pool.jobs().take_reason();
         // Relaxed: jobs come one after the other this far, because the next one is made when this
         // one has done its work.
-        if start != Start::Continued {
+        if reason != JobReason::Continuation {
             self.in_use.store(classes.magazines().take_inserted(), Ordering::Relaxed);
         }
         let in_use = self.in_use.load(Ordering::Relaxed);
-        if drains_first(start, in_use) {
+        if drains_first(reason, in_use) {
             pool.drain_magazines(None);
         }
         classes.estimate();
-        let step = self.run_steps(start, in_use);
+        let step = self.run_steps(reason, in_use);
         self.release_idle();
-        if drains_last(start, in_use, step) {
+        if drains_last(reason, in_use, step) {
             pool.drain_magazines(None);
         }
         step
     }
 
     /// Carries out steps until one ends the job.
-    fn run_steps(&self, start: Start, in_use: bool) -> Step {
+    fn run_steps(&self, reason: JobReason, in_use: bool) -> Step {
         // Frees during this job are left to the next one.
         let freed = self.pool.figures().freed;
         let cooldown = self.cooldown_left();
         let mut phase = Phase::Begun;
         loop {
             let figures = self.pool.figures();
-            match decide(&Snapshot { start, phase, figures, cooldown }) {
+            match decide(&Snapshot { reason, phase, figures, cooldown }) {
                 Step::Reclaim => phase = self.reclaim_surplus(in_use),
-                Step::Settle => phase = self.settle(in_use, phase, freed),
+                Step::StartCooldown => phase = self.start_cooldown(in_use, phase, freed),
                 step @ (Step::Stop | Step::Again(_)) => return step,
             }
         }
@@ -106,7 +106,7 @@ impl Reclaimer {
     fn reclaim_surplus(&self, in_use: bool) -> Phase {
         let (pool, scope) = (&self.pool, ReclaimScope::Surplus);
         // A pool without inserts needs only what it uses now.
-        let forgot = !in_use && self.forget_peaks(Forget::AtOnce);
+        let decayed = !in_use && self.decay_peaks(PeakDecay::Full);
         let mut moved = 0;
         if pool.figures().is_large(self.surplus()) {
             if self.compact_in_background {
@@ -117,20 +117,20 @@ impl Reclaimer {
             }
         }
         let surplus = if moved > 0 { self.surplus() } else { 0 };
-        Phase::Reclaimed { moved, surplus, forgot }
+        Phase::Reclaimed { moved, surplus, decayed }
     }
 
     /// Begins the cooldown, and lowers the peaks of a pool in use.
-    fn settle(&self, in_use: bool, phase: Phase, freed: usize) -> Phase {
+    fn start_cooldown(&self, in_use: bool, phase: Phase, freed: usize) -> Phase {
         self.pool.classes().forget_freed(freed);
         *self.cooldown_end.lock() = Some(Instant::now() + COOLDOWN);
-        let forgot = matches!(phase, Phase::Reclaimed { forgot: true, .. });
-        Phase::Settled { forgot: forgot || in_use && self.forget_peaks(Forget::Slowly) }
+        let decayed = matches!(phase, Phase::Reclaimed { decayed: true, .. });
+        Phase::CoolingDown { decayed: decayed || in_use && self.decay_peaks(PeakDecay::Gradual) }
     }
 
     /// Lowers the peaks of all classes. Returns whether any was above the present.
-    fn forget_peaks(&self, forget: Forget) -> bool {
-        let ((keep, of), classes) = (forget.kept(), self.pool.classes());
+    fn decay_peaks(&self, decay: PeakDecay) -> bool {
+        let ((keep, of), classes) = (decay.kept(), self.pool.classes());
         let lower = |class| classes.locked(class, |state| state.lower_peak(keep, of));
         classes.iter().map(lower).fold(false, |any, one| any | one)
     }
@@ -178,7 +178,7 @@ fn run(pool: &Arc<Reclaimer>) {
     let step = pool.run_once();
     // Before there is a next job: a free that submits it replaces the submission below, a little
     // early.
-    jobs.set_start(next_start(step));
+    jobs.set_reason(next_reason(step));
     drop(rearm);
     match step {
         Step::Again(delay) => jobs.submit(Some(delay)),

@@ -7,7 +7,8 @@
 //!        └──────────┴─────────┴─────────────┴─────────┴───────────────┴──────────┘
 //! ```
 //!
-//! So the unit of gain is the frame, not the zspage. A plan is a mark on each zspage that objects
+//! Keeps the fullest zspages, cuts the last of them at a slot, and evacuates all later slots. The
+//! unit of gain is therefore a frame, not a zspage. A plan is a mark on each zspage that objects
 //! are taken from: compaction moves away the slots from there on.
 
 use super::policy::ReclaimScope;

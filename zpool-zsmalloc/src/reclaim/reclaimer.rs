@@ -11,7 +11,7 @@ use super::release;
 use crate::geometry::size_class::ClassTable;
 use crate::pool::PoolCore;
 
-/// A pool that gives memory back, shared with its own job.
+/// A pool that releases memory in the background, shared with its own job.
 #[derive(Debug)]
 pub(crate) struct Reclaimer {
     pub(super) pool: PoolCore,

@@ -133,8 +133,7 @@ pub(super) unsafe fn discard_all<'z>(
         // SAFETY: `discard_all` (1): runs of this source, by invariant 1; by (1) and invariants 2
         // and 3 no thread looks at these frames.
         unsafe { source.discard_all(entries) };
-        for (entry, &owner) in
-            entries.iter().zip(owners).filter(|(entry, _)| !entry.is_given_back())
+        for (entry, &owner) in entries.iter().zip(owners).filter(|(entry, _)| !entry.is_discarded())
         {
             kept(owner, entry.frames());
         }

@@ -160,7 +160,7 @@ impl Zspages {
     }
 }
 
-/// A reserved zspage that no class has yet. Goes back when dropped.
+/// A reserved zspage that no class has yet. Released when dropped.
 #[derive(Debug)]
 pub(crate) struct NewZspage<'a> {
     zspages: &'a Zspages,

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use zpool_core::page::{HeapSource, NotGivenBack, OutOfFrames, PageSource, Run};
+use zpool_core::page::{FramesRetained, HeapSource, OutOfFrames, PageSource, Run};
 
 /// The page source of this module.
 #[derive(Debug)]
@@ -54,9 +54,9 @@ unsafe impl PageSource for Source {
     fn uncharge(&self, frames: usize) {
         self.inner.uncharge(frames);
     }
-    unsafe fn discard(&self, run: &Run, frames: Range<usize>) -> Result<(), NotGivenBack> {
+    unsafe fn discard(&self, run: &Run, frames: Range<usize>) -> Result<(), FramesRetained> {
         if self.keeps.load(Ordering::Relaxed) {
-            return Err(NotGivenBack);
+            return Err(FramesRetained);
         }
         // SAFETY: our caller's promise.
         self.inside(|inner| unsafe { inner.discard(run, frames) })

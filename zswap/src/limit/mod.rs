@@ -338,7 +338,7 @@ impl Limit {
         let Some(current) = manager.current() else { return manager.bytes_held() };
         // Before the others are asked: what moves to it meanwhile counts as theirs.
         let cold_bytes = cold_bytes(manager, &current);
-        let other_bytes = manager.allocator_bytes_besides(&current).saturating_sub(cold_bytes);
+        let other_bytes = manager.allocator_bytes_except(&current).saturating_sub(cold_bytes);
         self.remember(other_bytes, current.id().get(), before, || manager.switches());
         current.zpool().bytes_held() + other_bytes + cold_bytes + manager.context_bytes()
     }

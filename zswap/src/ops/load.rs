@@ -47,8 +47,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     ///   [`NoBlock`](crate::plugin::NoBlock) section.
     ///
     /// If the allocator cannot count one more reader of this block, the load waits for others to
-    /// finish. zsmalloc counts any number, as long as there is memory for it; any allocator counts
-    /// at least 255. The load fails with
+    /// finish. While the heap has memory, every allocator counts at least 255 readers, zbud 65 535,
+    /// and zsmalloc any number. The load fails with
     /// [`PoolError::TooManyReaders`](crate::plugin::PoolError::TooManyReaders) if that takes longer
     /// than about half a second, and at once inside a [`NoBlock`](crate::plugin::NoBlock) section.
     ///

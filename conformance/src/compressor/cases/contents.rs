@@ -2,7 +2,7 @@
 
 use crate::compressor::CompressorMaker;
 use crate::compressor::harness::{CompressorHarness, MAX_BLOCK, block_of, noise};
-use crate::compressor::recipe::recipe;
+use crate::compressor::seeded_block::seeded_block;
 use crate::generator::{Generator, Kind, MIX};
 
 /// K8: pages and longer blocks like those of a process come back through one context, whatever the
@@ -44,8 +44,8 @@ pub fn k8_the_longest_blocks_come_back(maker: &CompressorMaker) {
 
 /// K8: random blocks come back. A block that fails is shrunk.
 pub fn k8_random_blocks_come_back(maker: &CompressorMaker) {
-    maker.for_all(100, recipe(), |recipe| {
-        CompressorHarness::new(maker).check_round_trip(&recipe.block())
+    maker.for_all(100, seeded_block(), |seeded| {
+        CompressorHarness::new(maker).check_round_trip(&seeded.block())
     });
 }
 

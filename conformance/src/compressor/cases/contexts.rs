@@ -11,7 +11,7 @@ use crate::compressor::CompressorMaker;
 use crate::compressor::harness::{
     CompressorHarness, MAX_BLOCK, block_of, compress, context, noise,
 };
-use crate::compressor::recipe::{Recipe, recipe};
+use crate::compressor::seeded_block::{SeededBlock, seeded_block};
 use crate::generator::{Generator, Kind};
 
 /// K1: a context is made for blocks of any length, takes blocks up to it, and reports the bytes
@@ -41,7 +41,10 @@ pub fn k2_compression_contexts_go_to_any_thread(maker: &CompressorMaker) {
             for (block, expected) in blocks.iter().zip(&expected) {
                 let bound = harness.compressor.compress_bound(block.len());
                 let bytes = compress(&mut *context, block, bound);
-                assert!(bytes.as_ref() == Some(expected), "K2: other bytes on another thread");
+                assert!(
+                    bytes.as_ref() == Some(expected),
+                    "K2: the block compresses to other bytes on another thread"
+                );
             }
         };
         // The harness stays on this thread, because its decompression context is not shared.
@@ -64,8 +67,8 @@ pub fn k2_decompression_contexts_go_to_any_thread(maker: &CompressorMaker) {
             let mut back = vec![0; block.len()];
             context
                 .decompress(&compressed, &mut back)
-                .unwrap_or_else(|e| panic!("K2: on another thread: {e}"));
-            assert!(back == block, "K2: another block on another thread");
+                .unwrap_or_else(|e| panic!("K2: decompression fails on another thread: {e}"));
+            assert!(back == block, "K2: the block differs after decompression on another thread");
         });
     }
     scoped(move || drop(context));
@@ -82,10 +85,13 @@ pub fn k2_many_threads_decompress_at_once(maker: &CompressorMaker) {
             scope.spawn(|| {
                 let mut back = vec![0; 4096];
                 for (block, compressed) in blocks.iter().zip(&compressed) {
-                    compressor
-                        .decompress(compressed, &mut back)
-                        .unwrap_or_else(|e| panic!("K8: {e}"));
-                    assert!(back == *block, "K8: another block, with other threads at work");
+                    compressor.decompress(compressed, &mut back).unwrap_or_else(|e| {
+                        panic!("K8: decompression fails while other threads work: {e}")
+                    });
+                    assert!(
+                        back == *block,
+                        "K8: the block differs after decompression while other threads work"
+                    );
                 }
             });
         }
@@ -98,8 +104,8 @@ pub fn k3_k7_used_context_makes_the_same_bytes(maker: &CompressorMaker) {
     maker.for_all(60, steps(), |steps| {
         let harness = CompressorHarness::new(maker);
         let mut context = harness.context();
-        for (recipe, less) in steps {
-            let block = recipe.block();
+        for (seeded, less) in steps {
+            let block = seeded.block();
             let out_len = harness.compressor.compress_bound(block.len()).saturating_sub(less);
             let fresh = harness.compressed(&block);
             match compress(&mut *context, &block, out_len) {
@@ -114,8 +120,8 @@ pub fn k3_k7_used_context_makes_the_same_bytes(maker: &CompressorMaker) {
 
 /// Makes blocks to compress in a row. Each destination is shorter than its bound by the second
 /// number.
-pub(super) fn steps() -> impl Strategy<Value = Vec<(Recipe, usize)>> {
-    vec((recipe(), prop_oneof![Just(0), 1..5000usize]), 1..8)
+pub(super) fn steps() -> impl Strategy<Value = Vec<(SeededBlock, usize)>> {
+    vec((seeded_block(), prop_oneof![Just(0), 1..5000usize]), 1..8)
 }
 
 /// K6: no 8 consecutive bytes of an earlier random block appear in the output of a later block,

@@ -8,7 +8,7 @@ use zpool_core::compress::CodecError;
 
 use crate::compressor::CompressorMaker;
 use crate::compressor::harness::{CompressorHarness, block_of, noise};
-use crate::compressor::recipe::recipe;
+use crate::compressor::seeded_block::seeded_block;
 use crate::generator::{Generator, Kind};
 
 /// K9: no bytes at all.
@@ -70,9 +70,9 @@ pub fn k9_k10_random_bytes(maker: &CompressorMaker) {
 /// K9, K10: compressed bytes with flipped, lost and added bits. Afterwards the whole ones still
 /// decode.
 pub fn k9_k10_damaged_bytes(maker: &CompressorMaker) {
-    maker.for_all(100, (recipe(), damages()), |(recipe, damages)| {
+    maker.for_all(100, (seeded_block(), damages()), |(seeded, damages)| {
         let mut harness = CompressorHarness::new(maker);
-        let block = recipe.block();
+        let block = seeded.block();
         let original = harness.compressed(&block);
         let (mut bytes, mut len) = (original.clone(), block.len());
         for damage in &damages {

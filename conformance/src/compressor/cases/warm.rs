@@ -58,8 +58,10 @@ fn pass_one(codec: &Codec, block: &[u8], compressed: &[u8], back: &mut [u8]) {
             .compress(block, max_len, |bytes| black_box(bytes.map_or(0, <[u8]>::len)))
             .expect("it did before");
     }
-    codec.decompress(compressed, back).unwrap_or_else(|e| panic!("K8: {e}"));
-    assert!(*back == *block, "K8: another block");
+    codec
+        .decompress(compressed, back)
+        .unwrap_or_else(|e| panic!("K8: a warm codec fails to decompress: {e}"));
+    assert!(*back == *block, "K8: the block differs after decompression");
     let _ = codec.decompress(&compressed[..compressed.len() / 2], back);
 }
 
@@ -76,8 +78,8 @@ pub fn through_a_codec(maker: &CompressorMaker) {
     maker.for_all(60, (steps(), damages()), |(steps, damages)| {
         let harness = CompressorHarness::new(maker);
         let codec = Codec::new(harness.compressor.clone(), MAX_BLOCK);
-        for (recipe, less) in steps {
-            let block = recipe.block();
+        for (seeded, less) in steps {
+            let block = seeded.block();
             let fresh = harness.compressed(&block);
             let max_len = block.len().saturating_sub(less);
             let bytes = codec.compress(&block, max_len, |bytes| bytes.map(<[u8]>::to_vec));
@@ -98,8 +100,12 @@ pub fn through_a_codec(maker: &CompressorMaker) {
             let outcome = codec.decompress(&bytes, &mut vec![0xA5; len]);
             assert!(is_allowed(&outcome), "K9, K10: {outcome:?}");
             let mut back = vec![0xA5; block.len()];
-            assert_eq!(codec.decompress(&fresh, &mut back), Ok(()), "K8: after damaged bytes");
-            assert!(back == block, "K8: another block after damaged bytes");
+            assert_eq!(
+                codec.decompress(&fresh, &mut back),
+                Ok(()),
+                "K8: decompression after damaged bytes"
+            );
+            assert!(back == block, "K8: the block differs when decompressed after damaged bytes");
         }
         let contexts = 1 + u64::from(!harness.compressor.capabilities().stateless_decompression);
         let stats = codec.stats();

@@ -80,7 +80,7 @@ pub fn flushes_of_many_threads(maker: &ExecutorMaker) {
 /// `flush`, `shutdown`, `shutdown_now`: from inside a job of the executor, each is an error and no
 /// deadlock, and changes nothing. The executor still takes jobs and runs them, this one and later
 /// ones included.
-pub fn waiting_from_inside_an_own_job_is_an_error(maker: &ExecutorMaker) {
+pub fn wait_inside_own_job_fails(maker: &ExecutorMaker) {
     let harness = ExecutorHarness::new(maker);
     for _ in 0..3 {
         let (inner, outcomes) = (harness.clone(), Arc::new(Mutex::new(None)));

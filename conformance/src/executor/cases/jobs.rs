@@ -58,7 +58,7 @@ pub fn x1_delayed_jobs_run_once(maker: &ExecutorMaker) {
         let begin = Instant::now();
         while !mark.load(Ordering::Acquire) {
             assert!(
-                begin.elapsed() < harness.patience,
+                begin.elapsed() < harness.max_wait,
                 "X1: a job with a delay of {delay:?} is lost"
             );
             harness.run_due_jobs();
@@ -109,8 +109,8 @@ pub fn jobs_run_inside_submit(maker: &ExecutorMaker) {
     );
 }
 
-/// [`ordered`](zpool_core::exec::ExecutorCapabilities::ordered): jobs of one thread run in the order
-/// of their submission, and each begins after the one before has ended.
+/// [`ordered`](zpool_core::exec::ExecutorCapabilities::ordered): jobs of one thread run in the
+/// order of their submission, and each begins after the one before has ended.
 pub fn jobs_of_a_thread_run_in_order_one_at_a_time(maker: &ExecutorMaker) {
     let harness = ExecutorHarness::new(maker);
     for round in 0..3 {

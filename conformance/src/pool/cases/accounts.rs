@@ -104,7 +104,7 @@ pub fn freed_memory_is_used_again(maker: &PoolMaker) {
             first, later,
             "F2: bytes held at most in the first 100 rounds, and in 1000 more"
         );
-        harness.assert_gives_all_back();
+        harness.assert_releases_all_frames();
     }
 }
 
@@ -122,7 +122,7 @@ pub fn trim_gives_everything_back_once_empty(maker: &PoolMaker) {
             while !live.is_empty() {
                 harness.free_checked(live.swap_remove(rng.below(live.len())));
             }
-            harness.assert_gives_all_back();
+            harness.assert_releases_all_frames();
             assert_eq!(harness.pool.trim(), 0, "T1: a second trim finds nothing");
         }
     }

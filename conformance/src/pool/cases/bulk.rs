@@ -43,7 +43,7 @@ pub fn many_objects_are_freed_at_once(maker: &PoolMaker) {
         harness.balance(&live);
         harness.free_all_checked(live);
     }
-    harness.assert_gives_all_back();
+    harness.assert_releases_all_frames();
 }
 
 /// L2: foreign and stale handles are counted, and all others are freed, wherever they stand.
@@ -72,7 +72,7 @@ pub fn free_many_counts_what_it_refuses(maker: &PoolMaker) {
         "L2: {stale} stale and {} foreign handles",
         foreign.len()
     );
-    harness.assert_gives_all_back();
+    harness.assert_releases_all_frames();
     other.finish(foreign);
 }
 
@@ -92,7 +92,7 @@ pub fn free_many_frees_what_came_before_a_panic(maker: &PoolMaker) {
         harness.balance(&left);
         harness.free_all_checked(left);
     }
-    harness.assert_gives_all_back();
+    harness.assert_releases_all_frames();
 }
 
 /// L3: it works in a no-block section without memory, and the iterator may read, free, and free
@@ -123,7 +123,7 @@ pub fn free_many_never_blocks(maker: &PoolMaker) {
     }
     harness.source.plan(FaultPlan::Never);
     harness.free_all_checked(others);
-    harness.assert_gives_all_back();
+    harness.assert_releases_all_frames();
 }
 
 /// L3, F5: it makes no heap call.
@@ -138,7 +138,7 @@ pub fn free_many_makes_no_heap_call(maker: &PoolMaker) {
     let refused = harness.pool.free_many(&mut handles.drain(..));
     assert_eq!(heap_calls() - before, 0, "L3: heap calls");
     assert_eq!(refused, 1, "L2: one handle came twice");
-    harness.assert_gives_all_back();
+    harness.assert_releases_all_frames();
 }
 
 /// G1, G2: although handles and guards are leaked, dropping the pool releases all frames, with no

@@ -10,7 +10,7 @@ use zpool_core::internal::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use zpool_core::page::{ObservedSource, SourceCall};
 use zpool_core::{CompactionBudget, CompactionReport, HandleId};
 
-use super::reclaim::{Asked, Owner};
+use super::reclaim::{EvictWith, Owner};
 use crate::iterations::scaled;
 use crate::pool::PoolMaker;
 use crate::pool::harness::{PoolHarness, StoredObject, fresh_source};
@@ -19,7 +19,7 @@ use crate::rng::SplitMix;
 /// How long a call of the page source waits for another thread that uses the pool meanwhile. It
 /// measures nothing. A pool that keeps N6 never comes near it, and one that does not would hang for
 /// ever.
-const PATIENCE: Duration = Duration::from_secs(20);
+const MAX_WAIT: Duration = Duration::from_secs(20);
 
 /// The number of objects that the prober inserts and frees. It does not do so at every call,
 /// because a trim may go on while other threads empty pages.
@@ -63,7 +63,7 @@ impl WatchedSource {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         assert!(count < MOST_CALLS, "{count} calls of the page source, and no end: now {call:?}");
         self.calls.send(Some(call)).expect("the prober listens while the source is armed");
-        let answer = self.done.lock().recv_timeout(PATIENCE);
+        let answer = self.done.lock().recv_timeout(MAX_WAIT);
         // Unwinding releases the lock that is held, so that the prober can end.
         assert!(
             answer.is_ok(),
@@ -109,7 +109,7 @@ pub fn no_lock_is_held_while_the_page_source_works(maker: &PoolMaker) {
     harness.check_all(&read);
     harness.balance(&read);
     read.drain(..).for_each(|object| harness.free_checked(object));
-    harness.assert_gives_all_back();
+    harness.assert_releases_all_frames();
 }
 
 /// Uses the pool at each call of its source, and frees an object while there are some. Returns the
@@ -179,7 +179,7 @@ fn work(harness: &PoolHarness<'_>, watched: &WatchedSource, rng: &mut SplitMix) 
             }
             Ok(())
         };
-        let _ = harness.pool.reclaim(5, &mut Asked(&mut owner, agree_if_ours));
+        let _ = harness.pool.reclaim(5, &mut EvictWith(&mut owner, agree_if_ours));
     }
     harness.free_all_checked(owner.left());
     harness.pool.trim();

@@ -17,13 +17,13 @@ pub fn a_pool_that_cannot_compact_does_nothing(maker: &PoolMaker) {
     let before = harness.pool.stats();
     let report = harness.pool.compact(CompactionBudget::UNLIMITED);
     assert_eq!(report, CompactionReport::default(), "M3");
-    assert_eq!(harness.pool.stats(), before, "M3: the books before and after");
+    assert_eq!(harness.pool.stats(), before, "M3: the accounts before and after");
     harness.check_all(&objects);
 }
 
 /// M1, M2, A2, S1: with every second object freed, compaction releases as many frames as it
 /// reports. All objects read as before under the same handles.
-pub fn compaction_gives_frames_back_and_is_not_seen(maker: &PoolMaker) {
+pub fn compact_releases_frames_keeps_contents(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let objects = half_freed(&harness, 1200);
     harness.pool.trim();
@@ -49,7 +49,7 @@ pub fn compaction_gives_frames_back_and_is_not_seen(maker: &PoolMaker) {
         "M1: a second compaction in a row found something to move: {again:?}"
     );
     harness.free_all_checked(objects);
-    harness.assert_gives_all_back();
+    harness.assert_releases_all_frames();
 }
 
 /// M1, R2: objects under guards stay in place and are skipped without waiting, and the others move.
@@ -120,7 +120,7 @@ pub fn compaction_without_memory_loses_nothing(maker: &PoolMaker) {
             let gained = before.saturating_sub(harness.source.charged_bytes());
             assert!(report.freed_bytes <= gained, "M2: {gained} bytes gained, {report:?}");
             harness.free_all_checked(objects);
-            harness.assert_gives_all_back();
+            harness.assert_releases_all_frames();
             // Stop after the last call that can fail.
             if harness.source.failures() == failed {
                 break;
@@ -155,7 +155,7 @@ pub fn b14_compaction_races_with_reads_and_frees(maker: &PoolMaker) {
         harness.balance(&read);
         harness.free_all_checked(read);
     }
-    harness.assert_gives_all_back();
+    harness.assert_releases_all_frames();
 }
 
 /// F3, T1, M1 (B12: an empty zspage stayed because it was isolated): pages that become empty during
@@ -172,7 +172,7 @@ pub fn b12_pages_emptied_during_compaction_go_back(maker: &PoolMaker) {
             });
             harness.free_all_checked(objects);
         });
-        harness.assert_gives_all_back();
+        harness.assert_releases_all_frames();
     }
 }
 

@@ -52,7 +52,7 @@ pub fn a_slot_used_again_shows_nothing_of_its_last_object(maker: &PoolMaker) {
         let short = harness.put(2 * fill + 1, shorter);
         harness.free_checked(short);
     }
-    harness.assert_gives_all_back();
+    harness.assert_releases_all_frames();
 }
 
 /// P1, C1: a pool's id and capabilities never change, and two pools differ in their ids.

@@ -29,7 +29,7 @@ pub fn empty_and_too_large_objects_are_refused(maker: &PoolMaker) {
 
 /// R4, F4: a handle of another pool of the same kind is refused. `free` returns it, and its own
 /// pool still takes it.
-pub fn foreign_handles_are_refused_and_given_back(maker: &PoolMaker) {
+pub fn foreign_handles_are_refused_and_returned(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let other = another_tag(maker, &harness);
     let len = harness.max().min(100);
@@ -49,8 +49,8 @@ pub fn foreign_handles_are_refused_and_given_back(maker: &PoolMaker) {
         harness.check(&mine);
         harness.free_checked(mine);
     }
-    harness.assert_gives_all_back();
-    other.assert_gives_all_back();
+    harness.assert_releases_all_frames();
+    other.assert_releases_all_frames();
 }
 
 /// F1, R4, F4: a freed handle is stale for `read` and `free`, even when its slot is reused.

@@ -7,7 +7,7 @@ use zpool_core::internal::sync::Mutex;
 use zpool_core::page::PageSource;
 use zpool_core::{CompactionBudget, Evict, HandleId, NotEvicted, PoolError};
 
-use super::reclaim::{Asked, Owner, agree, filled};
+use super::reclaim::{EvictWith, Owner, agree, filled};
 use crate::iterations::scaled;
 use crate::pool::PoolMaker;
 use crate::pool::harness::{PoolHarness, StoredObject, assert_contents};
@@ -25,7 +25,7 @@ pub fn an_object_given_up_under_a_guard_keeps_its_page(maker: &PoolMaker) {
         owner.give_up(id);
         Ok(())
     };
-    let outcome = harness.pool.reclaim(1, &mut Asked(&mut owner, read_and_free));
+    let outcome = harness.pool.reclaim(1, &mut EvictWith(&mut owner, read_and_free));
     assert_eq!(kept.len(), 1, "E1: asked once for the only object");
     // A pool that hands out copies has released the page.
     let pages = outcome.map_or_else(|error| error.report.pages, |report| report.pages);
@@ -35,7 +35,7 @@ pub fn an_object_given_up_under_a_guard_keeps_its_page(maker: &PoolMaker) {
     }
     harness.balance_with_zombies(&[], 1, len);
     drop(kept);
-    harness.assert_gives_all_back();
+    harness.assert_releases_all_frames();
 }
 
 /// E1 (B42, B43): the owner waits while another thread frees the object it is asked for and its
@@ -57,7 +57,7 @@ pub fn b42_another_thread_frees_during_eviction(maker: &PoolMaker) {
     let before = harness.source.charged_frames();
     let report = harness
         .pool
-        .reclaim(6, &mut Asked(&mut owner, elsewhere))
+        .reclaim(6, &mut EvictWith(&mut owner, elsewhere))
         .expect("E2: there are pages left");
     assert!(report.pages >= 6, "E2: {report:?}");
     assert!(before - harness.source.charged_frames() >= report.pages, "E2: {report:?}");
@@ -87,8 +87,10 @@ pub fn an_owner_may_call_every_other_method(maker: &PoolMaker) {
         assert!(harness.pool.bytes_held() > 0 && harness.pool.capabilities().can_reclaim, "C1");
         Ok(())
     };
-    let report =
-        harness.pool.reclaim(4, &mut Asked(&mut owner, busy)).expect("E2: there are pages left");
+    let report = harness
+        .pool
+        .reclaim(4, &mut EvictWith(&mut owner, busy))
+        .expect("E2: there are pages left");
     assert!(report.pages >= 4, "E2: {report:?}");
     fresh.extend(owner.left());
     harness.finish(fresh);
@@ -164,11 +166,11 @@ pub fn b42_reclaims_race_with_everything(maker: &PoolMaker) {
     let mut owner = Owner::of(&harness, left);
     let all = harness
         .pool
-        .reclaim(usize::MAX, &mut Asked(&mut owner, agree))
+        .reclaim(usize::MAX, &mut EvictWith(&mut owner, agree))
         .expect_err("E2: fewer pages than requested are left");
     assert!(
         owner.objects.is_empty(),
         "E2: {all:?}, and objects are left although no page was kept"
     );
-    harness.assert_gives_all_back();
+    harness.assert_releases_all_frames();
 }

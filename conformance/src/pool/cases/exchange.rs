@@ -39,11 +39,11 @@ pub fn exchanged_handles_name_each_others_objects(maker: &PoolMaker) {
             let mut kept = harness.put(10 * fill as u64, lens.0.min(max));
             let mut other = harness.put(10 * fill as u64 + 1, lens.1.min(max));
             let bystander = harness.put(10 * fill as u64 + 2, 100.min(max));
-            let books = harness.pool.stats();
+            let accounts = harness.pool.stats();
             let ids = (kept.handle.id(), other.handle.id());
             for _ in 0..3 {
                 exchange(&harness, &mut kept, &mut other);
-                assert_eq!(harness.pool.stats(), books, "H2: the books");
+                assert_eq!(harness.pool.stats(), accounts, "H2: the accounts");
                 assert_eq!((kept.handle.id(), other.handle.id()), ids, "H2: the handles");
                 [&kept, &other, &bystander].into_iter().for_each(|object| harness.check(object));
             }
@@ -55,7 +55,7 @@ pub fn exchanged_handles_name_each_others_objects(maker: &PoolMaker) {
             harness.free_checked(bystander);
         }
     }
-    harness.assert_gives_all_back();
+    harness.assert_releases_all_frames();
 }
 
 /// H1, H2: as in a store, objects are replaced under lasting handles, or under new ones if the pool

@@ -36,7 +36,7 @@ pub fn a_guard_outlives_the_free_of_its_object(maker: &PoolMaker) {
         drop(second);
         harness.balance(std::slice::from_ref(&other));
         harness.free_checked(other);
-        harness.assert_gives_all_back();
+        harness.assert_releases_all_frames();
     }
 }
 
@@ -102,7 +102,7 @@ pub fn many_guards_hold_one_object(maker: &PoolMaker) {
     }
     harness.balance(std::slice::from_ref(&other));
     harness.free_checked(other);
-    harness.assert_gives_all_back();
+    harness.assert_releases_all_frames();
 }
 
 /// R1, F2: a guard may be read and dropped on another thread than the one that made it.
@@ -122,7 +122,7 @@ pub fn guards_go_to_other_threads(maker: &PoolMaker) {
             harness.pool.free(object.handle).expect("F2: free under a guard");
         }
     });
-    harness.assert_gives_all_back();
+    harness.assert_releases_all_frames();
 }
 
 /// R5: a thread that holds guards on objects of every size class, page and slot can do everything

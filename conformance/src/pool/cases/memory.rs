@@ -92,7 +92,7 @@ pub fn a_page_source_that_panics_leaves_the_pool_whole(maker: &PoolMaker) {
         }
         harness.balance(&live);
         harness.free_all_checked(live);
-        harness.assert_gives_all_back();
+        harness.assert_releases_all_frames();
         // Stop after the last call that can fail.
         if panics.load(Ordering::Relaxed) == 0 {
             break;
@@ -119,19 +119,19 @@ pub fn frames_the_system_keeps_stay_counted(maker: &PoolMaker) {
         harness.check_all(&live);
         put(&mut rng, &mut live, scaled(200) as u64);
         harness.balance(&live);
-        let lost = harness.source.frames_off_the_books();
+        let lost = harness.source.wrongly_uncharged_frames();
         assert_eq!(lost, 0, "A2: frames that the system kept are not charged any more");
     }
     harness.free_all_checked(live);
     harness.pool.trim();
     harness.balance(&[]);
     assert_eq!(
-        harness.source.frames_off_the_books(),
+        harness.source.wrongly_uncharged_frames(),
         0,
         "A2: frames of the empty pool that the system kept"
     );
     harness.source.keep_frames(false);
-    harness.assert_gives_all_back();
+    harness.assert_releases_all_frames();
 }
 
 /// Runs a workload without a fault, to count the calls that can fail, and then once with each of
@@ -194,7 +194,7 @@ fn workload(
     harness.balance(&live);
     let calls = harness.source.calls();
     harness.free_all_checked(live);
-    harness.assert_gives_all_back();
+    harness.assert_releases_all_frames();
     calls
 }
 

@@ -39,7 +39,7 @@ pub fn reading_and_freeing_never_block(maker: &PoolMaker) {
             }
         }
         harness.source.plan(FaultPlan::Never);
-        harness.assert_gives_all_back();
+        harness.assert_releases_all_frames();
     }
 }
 
@@ -71,7 +71,7 @@ pub fn reading_and_freeing_make_no_heap_call(maker: &PoolMaker) {
         })
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         harness.source.plan(FaultPlan::Never);
-        harness.assert_gives_all_back();
+        harness.assert_releases_all_frames();
     }
 }
 
@@ -115,7 +115,7 @@ fn free_counted(
     }
 }
 
-/// Returns the heap calls of this thread so far.
+/// Counts the heap calls of this thread.
 #[derive(Clone, Copy)]
 struct Counter<'a>(&'a (dyn Fn() -> u64 + Send + Sync));
 
@@ -167,8 +167,8 @@ pub fn blocking_insert_is_reported_and_harmless(maker: &PoolMaker) {
 }
 
 /// G3: dropping a pool may block, and reports it in a no-block section. (This check exists for B1,
-/// the original bug.)
-pub fn destroying_a_pool_says_that_it_blocks(maker: &PoolMaker) {
+/// a pool that was destroyed in a no-block section.)
+pub fn drop_in_no_block_is_reported(maker: &PoolMaker) {
     for objects in [0, 3] {
         let harness = PoolHarness::new(maker);
         for fill in 0..objects {

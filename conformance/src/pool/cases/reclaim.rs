@@ -40,9 +40,11 @@ impl<'a> Owner<'a> {
 }
 
 /// An owner, with its reaction to a request.
-pub(super) struct Asked<'o, 'a, F>(pub(super) &'o mut Owner<'a>, pub(super) F);
+pub(super) struct EvictWith<'o, 'a, F>(pub(super) &'o mut Owner<'a>, pub(super) F);
 
-impl<'a, F: FnMut(&mut Owner<'a>, HandleId) -> Result<(), NotEvicted>> Evict for Asked<'_, 'a, F> {
+impl<'a, F: FnMut(&mut Owner<'a>, HandleId) -> Result<(), NotEvicted>> Evict
+    for EvictWith<'_, 'a, F>
+{
     fn evict(&mut self, id: HandleId) -> Result<(), NotEvicted> {
         (self.1)(self.0, id)
     }
@@ -67,7 +69,7 @@ pub(super) fn filled(harness: &PoolHarness<'_>, n: usize) -> Vec<StoredObject> {
 pub fn a_pool_that_cannot_reclaim_says_so(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let mut owner = Owner::of(&harness, filled(&harness, 20));
-    let error = harness.pool.reclaim(1, &mut Asked(&mut owner, agree)).expect_err("E3");
+    let error = harness.pool.reclaim(1, &mut EvictWith(&mut owner, agree)).expect_err("E3");
     assert_eq!((error.error, error.report.pages), (PoolError::Unsupported("reclaim"), 0), "E3");
     assert_eq!(owner.asked, [], "E3: objects that their owner was asked for");
     harness.balance(&owner.left());
@@ -84,7 +86,7 @@ pub fn reclaim_gives_back_the_pages_it_reports(maker: &PoolMaker) {
         let before = harness.source.charged_frames();
         let report = harness
             .pool
-            .reclaim(pages, &mut Asked(&mut owner, agree))
+            .reclaim(pages, &mut EvictWith(&mut owner, agree))
             .expect("E2: there are pages left");
         assert!(report.pages >= pages, "E2: {report:?} for {pages} pages");
         let given = before - harness.source.charged_frames();
@@ -98,7 +100,7 @@ pub fn reclaim_gives_back_the_pages_it_reports(maker: &PoolMaker) {
     );
     let everything = harness
         .pool
-        .reclaim(usize::MAX, &mut Asked(&mut owner, agree))
+        .reclaim(usize::MAX, &mut EvictWith(&mut owner, agree))
         .expect_err("E2: fewer pages than requested are left");
     assert!(everything.report.pages > 0 && owner.objects.is_empty(), "E2: {everything:?}");
     assert_eq!(everything.error, PoolError::NothingToReclaim, "E3: all pages were given back");
@@ -107,7 +109,7 @@ pub fn reclaim_gives_back_the_pages_it_reports(maker: &PoolMaker) {
         0,
         "E2: {everything:?}, and frames without objects are left"
     );
-    harness.assert_gives_all_back();
+    harness.assert_releases_all_frames();
 }
 
 /// E2: if no page is asked for or there is none, no object is asked for.
@@ -116,14 +118,14 @@ pub fn reclaim_of_nothing_asks_no_owner(maker: &PoolMaker) {
     let mut owner = Owner::of(&harness, Vec::new());
     let error = harness
         .pool
-        .reclaim(1, &mut Asked(&mut owner, agree))
+        .reclaim(1, &mut EvictWith(&mut owner, agree))
         .expect_err("E2: an empty pool has no page to give");
     assert_eq!((error.error, error.report.pages), (PoolError::NothingToReclaim, 0), "E2, E3");
     let mut owner = Owner::of(&harness, filled(&harness, 10));
     assert_eq!(
         harness
             .pool
-            .reclaim(0, &mut Asked(&mut owner, agree))
+            .reclaim(0, &mut EvictWith(&mut owner, agree))
             .expect("E2: no page was wanted")
             .pages,
         0
@@ -139,7 +141,7 @@ pub fn b41_an_owner_that_keeps_some_loses_nothing(maker: &PoolMaker) {
     let mut owner = Owner::of(&harness, filled(&harness, 200));
     let error = harness
         .pool
-        .reclaim(3, &mut Asked(&mut owner, refuse))
+        .reclaim(3, &mut EvictWith(&mut owner, refuse))
         .expect_err("E2: nothing was given up");
     assert_eq!(
         (&error.error, error.report.pages),
@@ -154,7 +156,7 @@ pub fn b41_an_owner_that_keeps_some_loses_nothing(maker: &PoolMaker) {
     };
     let report = harness
         .pool
-        .reclaim(1, &mut Asked(&mut owner, after_the_first))
+        .reclaim(1, &mut EvictWith(&mut owner, after_the_first))
         .expect("E1: there are others");
     assert!(report.pages >= 1, "E2: {report:?}");
     let mut round = 0;
@@ -163,7 +165,7 @@ pub fn b41_an_owner_that_keeps_some_loses_nothing(maker: &PoolMaker) {
         if round % 3 == 0 { agree(owner, id) } else { refuse(owner, id) }
     };
     let before = harness.source.charged_frames();
-    let report = match harness.pool.reclaim(20, &mut Asked(&mut owner, every_third)) {
+    let report = match harness.pool.reclaim(20, &mut EvictWith(&mut owner, every_third)) {
         Ok(report) => report,
         Err(error) => error.report,
     };
@@ -173,7 +175,7 @@ pub fn b41_an_owner_that_keeps_some_loses_nothing(maker: &PoolMaker) {
 }
 
 /// E2 (B43): an owner that agrees and frees nothing is detected, and the call ends.
-pub fn b43_an_owner_that_lies_is_found_out(maker: &PoolMaker) {
+pub fn b43_reclaim_lying_owner_ends(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let mut owner = Owner::of(&harness, filled(&harness, 50));
     let lie = |owner: &mut Owner<'_>, id| {
@@ -181,8 +183,10 @@ pub fn b43_an_owner_that_lies_is_found_out(maker: &PoolMaker) {
         Ok(())
     };
     let before = harness.source.charged_frames();
-    let error =
-        harness.pool.reclaim(2, &mut Asked(&mut owner, lie)).expect_err("E2: nothing was freed");
+    let error = harness
+        .pool
+        .reclaim(2, &mut EvictWith(&mut owner, lie))
+        .expect_err("E2: nothing was freed");
     assert_eq!(error.report.pages, 0, "E2: {error:?}");
     assert!(!owner.asked.is_empty(), "E1: the owner was not asked");
     let left = owner.left();
@@ -192,7 +196,7 @@ pub fn b43_an_owner_that_lies_is_found_out(maker: &PoolMaker) {
 }
 
 /// E1, E4 (B43): what the owner inserts while it is asked goes to another page and stays.
-pub fn b43_an_owner_may_insert_during_eviction(maker: &PoolMaker) {
+pub fn b43_owner_may_insert_during_eviction(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     // Small enough for the hole, if the page were not isolated.
     swap_during_eviction(&harness, filled(&harness, 100), 1);
@@ -211,8 +215,10 @@ fn swap_during_eviction(harness: &PoolHarness<'_>, objects: Vec<StoredObject>, l
         fresh.push(harness.put(10_000 + fresh.len() as u64, len));
         Ok(())
     };
-    let report =
-        harness.pool.reclaim(5, &mut Asked(&mut owner, swap)).expect("E2: pages that were emptied");
+    let report = harness
+        .pool
+        .reclaim(5, &mut EvictWith(&mut owner, swap))
+        .expect("E2: pages that were emptied");
     assert!(report.pages >= 5, "E2: {report:?}");
     fresh.extend(owner.left());
     harness.finish(fresh);
@@ -239,7 +245,7 @@ pub fn b42_objects_freed_by_others_during_eviction(maker: &PoolMaker) {
         }
         Ok(())
     };
-    let outcome = harness.pool.reclaim(10, &mut Asked(&mut owner, free_many));
+    let outcome = harness.pool.reclaim(10, &mut EvictWith(&mut owner, free_many));
     assert!(outcome.is_ok() || owner.objects.is_empty(), "E2: {outcome:?} with objects left");
     harness.finish(owner.left());
 }
@@ -256,14 +262,14 @@ pub fn an_owner_that_panics_leaves_the_pool_whole(maker: &PoolMaker) {
             panic!("on purpose")
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            harness.pool.reclaim(1, &mut Asked(&mut owner, burst))
+            harness.pool.reclaim(1, &mut EvictWith(&mut owner, burst))
         }));
         assert!(outcome.is_err(), "E1: the owner was not asked, or its panic was swallowed");
         harness.pool.validate().unwrap_or_else(|violation| panic!("V1: {violation}"));
     }
     let report = harness
         .pool
-        .reclaim(2, &mut Asked(&mut owner, agree))
+        .reclaim(2, &mut EvictWith(&mut owner, agree))
         .expect("E2: the pages are still there");
     assert!(report.pages >= 2, "E2: {report:?}");
     harness.finish(owner.left());
@@ -277,7 +283,7 @@ pub fn a_held_object_keeps_its_page(maker: &PoolMaker) {
     let (fill, len, guard) = (first.fill, first.len, harness.guard(&first));
     let mut owner = Owner::of(&harness, vec![first]);
     let before = harness.source.charged_frames();
-    let outcome = harness.pool.reclaim(1, &mut Asked(&mut owner, agree));
+    let outcome = harness.pool.reclaim(1, &mut EvictWith(&mut owner, agree));
     // A guard that is a copy keeps nothing.
     if !maker.copies() {
         let error = outcome.expect_err("E2: the only page is held");

@@ -95,7 +95,7 @@ pub fn reads_that_race_with_free_see_the_object_or_nothing(maker: &PoolMaker) {
         });
         harness.balance(&[]);
     }
-    harness.assert_gives_all_back();
+    harness.assert_releases_all_frames();
 }
 
 fn read_or_stale(harness: &PoolHarness<'_>, id: HandleId, fill: u64, len: usize) {
@@ -134,7 +134,7 @@ pub fn one_of_two_racing_frees_wins(maker: &PoolMaker) {
         }
     });
     assert_eq!(wins.into_inner(), ids.len(), "F1: successful frees of as many objects");
-    harness.assert_gives_all_back();
+    harness.assert_releases_all_frames();
 }
 
 /// S1, A3, V1 (B15: unlocked reads underflowed): figures taken while threads work stay within what
@@ -177,7 +177,7 @@ pub fn b15_accounts_stay_sane_while_threads_work(maker: &PoolMaker) {
             }
         }
     });
-    harness.assert_gives_all_back();
+    harness.assert_releases_all_frames();
 }
 
 /// Inserts, reads and frees, with at most 20 objects at a time.

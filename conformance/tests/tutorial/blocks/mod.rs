@@ -1,12 +1,12 @@
 //! A pool that takes its memory from a page source. Objects of a class lie in blocks, in cells of a
 //! power of two, and never move.
 
-mod books;
+mod accounts;
 mod layout;
 
 use std::sync::Arc;
 
-use books::Books;
+use accounts::Accounts;
 use layout::Class;
 use zpool_core::internal::sync::Mutex;
 use zpool_core::page::{OutOfFrames, PageSource, Run};
@@ -35,7 +35,7 @@ impl ZPoolDriver for BlocksDriver {
             });
         }
         let (mint, source) = (HandleMint::new(), config.source.clone());
-        Ok(Box::new(Blocks { mint, source, max_object_len, books: Mutex::default() }))
+        Ok(Box::new(Blocks { mint, source, max_object_len, accounts: Mutex::default() }))
     }
 }
 
@@ -50,7 +50,7 @@ pub struct Blocks {
     mint: HandleMint,
     source: Arc<dyn PageSource>,
     max_object_len: usize,
-    books: Mutex<Books>,
+    accounts: Mutex<Accounts>,
 }
 
 impl ZPool for Blocks {
@@ -72,9 +72,9 @@ impl ZPool for Blocks {
         }
         let class = Class::of(object.len());
         loop {
-            let mut books = self.books.lock();
-            if let Some((number, generation)) = books.take(object.len()) {
-                let place = books.place(number);
+            let mut accounts = self.accounts.lock();
+            if let Some((number, generation)) = accounts.take(object.len()) {
+                let place = accounts.place(number);
                 // SAFETY: (1) the cell was free until now (invariant 2), and the lock keeps other
                 // threads from taking it.
                 unsafe { place.run.write(place.offset, object) };
@@ -82,22 +82,23 @@ impl ZPool for Blocks {
             }
             // The source may block, so hold no lock meanwhile (N6). Another thread may take the new
             // cells first, so try again.
-            let full = books.is_full();
-            drop(books);
+            let full = accounts.is_full();
+            drop(accounts);
             if full {
                 return Err(PoolError::OutOfMemory);
             }
-            let run = self.new_run(class).inspect_err(|_| self.books.lock().failed_inserts += 1)?;
-            self.books.lock().add(class, run, class.frames(self.source.frame_size()));
+            let run =
+                self.new_run(class).inspect_err(|_| self.accounts.lock().failed_inserts += 1)?;
+            self.accounts.lock().add(class, run, class.frames(self.source.frame_size()));
         }
     }
 
     fn read(&self, handle: &Handle) -> Result<ReadGuard<'_>, PoolError> {
         let opened = self.mint.open(handle)?;
-        let mut books = self.books.lock();
-        let number = books.find(opened)?;
-        books.pin(number)?;
-        let place = books.place(number);
+        let mut accounts = self.accounts.lock();
+        let number = accounts.find(opened)?;
+        accounts.pin(number)?;
+        let place = accounts.place(number);
         // SAFETY: (1) until the guard unpins it, the cell has a live object or a zombie: invariant
         // 1.
         let bytes = unsafe { place.run.slice(place.offset, place.len) };
@@ -105,47 +106,47 @@ impl ZPool for Blocks {
     }
 
     fn free(&self, handle: Handle) -> Result<(), FreeError> {
-        let mut books = self.books.lock();
-        match self.mint.open(&handle).and_then(|opened| books.find(opened)) {
-            Ok(number) => books.remove(number),
+        let mut accounts = self.accounts.lock();
+        match self.mint.open(&handle).and_then(|opened| accounts.find(opened)) {
+            Ok(number) => accounts.remove(number),
             Err(error) => return Err(FreeError::new(error, handle)),
         }
         Ok(())
     }
 
     fn bytes_held(&self) -> usize {
-        let books = self.books.lock();
-        books.frames * self.source.frame_size() + self.metadata(&books)
+        let accounts = self.accounts.lock();
+        accounts.frames * self.source.frame_size() + self.metadata(&accounts)
     }
 
     fn stats(&self) -> PoolStats {
-        let books = self.books.lock();
+        let accounts = self.accounts.lock();
         let mut stats = PoolStats::default();
-        stats.objects = books.objects;
-        stats.zombies = books.zombies;
-        stats.payload_bytes = books.payload;
-        stats.rounding_bytes = books.in_cells - books.payload;
-        stats.fragmentation_bytes = books.frames * self.source.frame_size() - books.in_cells;
-        stats.metadata_bytes = self.metadata(&books);
-        stats.resident_frames = books.frames;
-        stats.failed_inserts = books.failed_inserts;
+        stats.objects = accounts.objects;
+        stats.zombies = accounts.zombies;
+        stats.payload_bytes = accounts.payload;
+        stats.rounding_bytes = accounts.in_cells - accounts.payload;
+        stats.fragmentation_bytes = accounts.frames * self.source.frame_size() - accounts.in_cells;
+        stats.metadata_bytes = self.metadata(&accounts);
+        stats.resident_frames = accounts.frames;
+        stats.failed_inserts = accounts.failed_inserts;
         stats
     }
 
     fn validate(&self) -> Result<(), Violation> {
-        self.books.lock().recount().map_err(Violation::new)
+        self.accounts.lock().recount().map_err(Violation::new)
     }
 
     fn trim(&self) -> usize {
         might_block("Blocks::trim");
-        let runs = self.books.lock().take_runs(false);
+        let runs = self.accounts.lock().take_runs(false);
         self.give_back(runs)
     }
 }
 
 impl Pins for Blocks {
     fn unpin(&self, token: u64) {
-        self.books.lock().unpin(token as usize);
+        self.accounts.lock().unpin(token as usize);
     }
 }
 
@@ -171,19 +172,19 @@ impl Blocks {
         // and no handle leads to them any more.
         unsafe { self.source.release_all(&mut runs.into_iter()) };
         self.source.uncharge(frames);
-        self.books.lock().frames -= frames;
+        self.accounts.lock().frames -= frames;
         bytes
     }
 
-    fn metadata(&self, books: &Books) -> usize {
-        size_of::<Blocks>() + books.metadata()
+    fn metadata(&self, accounts: &Accounts) -> usize {
+        size_of::<Blocks>() + accounts.metadata()
     }
 }
 
 impl Drop for Blocks {
     fn drop(&mut self) {
         might_block("Blocks::drop");
-        let runs = self.books.lock().take_runs(true);
+        let runs = self.accounts.lock().take_runs(true);
         self.give_back(runs);
     }
 }

@@ -87,7 +87,7 @@ impl Codec {
         self
     }
 
-    /// Returns the algorithm.
+    /// Returns the compressor.
     pub fn compressor(&self) -> &Arc<dyn Compressor> {
         &self.compressor
     }

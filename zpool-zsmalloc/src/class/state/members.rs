@@ -47,7 +47,7 @@ impl ClassState {
         self.member(local).isolated
     }
 
-    /// Returns whether a zspage is of no use to the next object: it has no object, or is isolated.
+    /// Returns whether a zspage has no objects or is isolated.
     pub(crate) fn is_empty_or_isolated(&self, local: u32) -> bool {
         self.member(local).inuse == 0 || self.member(local).isolated
     }

@@ -91,7 +91,7 @@ impl HandleEntry {
     fn restore(&self, location: PackedLocation) {
         // Relaxed: a dead word cannot be pinned or freed, so without pins it is the caller's alone.
         let word = EntryWord(self.0.load(Ordering::Relaxed));
-        debug_assert!(word.state() == DEAD && word.holds() == 0, "not retracted: {word:?}");
+        debug_assert!(word.state() == DEAD && word.pin_bits() == 0, "not retracted: {word:?}");
         let next = EntryWord::new(location.0, u64::from(word.generation()), LIVE, 0);
         // Release: pairs with the Acquire of `pin`.
         self.0.store(next.0, Ordering::Release);
@@ -136,7 +136,10 @@ mod tests {
         }
 
         fn locations(&self) -> (Option<PackedLocation>, Option<PackedLocation>) {
-            (self.kept.look(self.generations.0), self.other.look(self.generations.1))
+            (
+                self.kept.location_if_idle(self.generations.0),
+                self.other.location_if_idle(self.generations.1),
+            )
         }
     }
 
@@ -154,7 +157,7 @@ mod tests {
         let freed = pair.other.free(pair.generations.1, OTHER, &pair.hazards);
         assert_eq!(freed, Ok(Freed::Now(PackedLocation(2))));
         assert_eq!(pair.exchange(), ExchangeOutcome::No, "one is gone");
-        assert_eq!(pair.kept.look(pair.generations.0), Some(PackedLocation(1)));
+        assert_eq!(pair.kept.location_if_idle(pair.generations.0), Some(PackedLocation(1)));
     }
 
     /// A reader of either object keeps both where they are.

@@ -69,8 +69,12 @@ impl HandleEntry {
             if !word.is_live(generation) {
                 return Err(PoolError::StaleHandle);
             }
-            let next =
-                EntryWord::new(word.location().0, word.next_generation(), DEAD, word.holds() + 1);
+            let next = EntryWord::new(
+                word.location().0,
+                word.next_generation(),
+                DEAD,
+                word.pin_bits() + 1,
+            );
             match self.exchange_weak(word, next, Ordering::SeqCst) {
                 Ok(()) => return Ok(Killed { location: word.location(), pinned: word.pins() > 0 }),
                 Err(seen) => word = seen,
@@ -84,7 +88,7 @@ impl HandleEntry {
     pub(crate) fn is_settled(&self) -> bool {
         // Acquire: pairs with the Release of the readers' unpins. With one pin the word is the
         // caller's alone, because a dead word cannot be pinned.
-        EntryWord(self.0.load(Ordering::Acquire)).holds() == 1
+        EntryWord(self.0.load(Ordering::Acquire)).pin_bits() == 1
     }
 
     /// Takes back the pin of [`kill`](Self::kill), which returned `location`: the last step of a

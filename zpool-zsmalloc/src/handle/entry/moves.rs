@@ -43,7 +43,7 @@ impl HandleEntry {
     pub fn relocate(&self, from: PackedLocation, to: PackedLocation) -> bool {
         // Relaxed: a first guess; the exchange checks it.
         let mut word = EntryWord(self.0.load(Ordering::Relaxed));
-        while word.state() == LIVE && word.holds() == MOVER {
+        while word.state() == LIVE && word.pin_bits() == MOVER {
             debug_assert_eq!(word.location(), from, "only its holder moves a pinned object");
             let next = EntryWord::new(to.0, u64::from(word.generation()), LIVE, 0);
             match self.exchange_weak(word, next, Ordering::AcqRel) {

@@ -91,11 +91,11 @@ impl HandleEntry {
         // Release: pairs with the Acquire of the thread that reuses the bytes next.
         let before = EntryWord(self.0.fetch_sub(pin, Ordering::Release));
         debug_assert!(
-            before.holds() >= pin && before.state() != FREE,
+            before.pin_bits() >= pin && before.state() != FREE,
             "unpinned without a pin: {before:?}"
         );
         let last = pin == 1 && before.pins() == 1;
-        let dead = before.holds() == pin && before.state() == DEAD;
+        let dead = before.pin_bits() == pin && before.state() == DEAD;
         if dead {
             // Acquire: pairs with the Release of the other readers' unpins. A load instead of a
             // fence, because ThreadSanitizer does not support fences.
@@ -113,7 +113,7 @@ impl HandleEntry {
     /// Returns where the object is, for a reader that has published a hazard. Returns `None` if the
     /// reader has to pin, or if the object is gone.
     #[inline]
-    pub fn look(&self, generation: u16) -> Option<PackedLocation> {
+    pub fn location_if_idle(&self, generation: u16) -> Option<PackedLocation> {
         // SeqCst: after the hazard was published; as Acquire it pairs with `set_live` and
         // `relocate`.
         let word = EntryWord(self.0.load(Ordering::SeqCst));

@@ -22,9 +22,9 @@ pub(super) const GENERATION_SHIFT: u32 = STATE_SHIFT + STATE_BITS;
 pub(super) const LOCATION_SHIFT: u32 = GENERATION_SHIFT + GENERATION_BITS;
 
 /// All pins.
-pub(super) const HOLDS_MASK: u64 = (1 << PIN_BITS) - 1;
+pub(super) const PIN_MASK: u64 = (1 << PIN_BITS) - 1;
 /// State and generation.
-pub(super) const LIFE_MASK: u64 = (1 << LOCATION_SHIFT) - 1 - HOLDS_MASK;
+pub(super) const LIFE_MASK: u64 = (1 << LOCATION_SHIFT) - 1 - PIN_MASK;
 
 /// The most pins of readers on one object, each of its own. Further readers share one: see
 /// `shared_pins`. Converted hazards come on top.
@@ -57,8 +57,8 @@ impl EntryWord {
         self.0 & (MOVER - 1)
     }
     /// Returns all pins, the mover's included: not a count, but 0 if there is none.
-    pub(super) fn holds(self) -> u64 {
-        self.0 & HOLDS_MASK
+    pub(super) fn pin_bits(self) -> u64 {
+        self.0 & PIN_MASK
     }
     pub(super) fn state(self) -> u64 {
         self.0 >> STATE_SHIFT & ((1 << STATE_BITS) - 1)
@@ -75,7 +75,7 @@ impl EntryWord {
     }
     /// Returns whether the object is live in this generation, without any pin.
     pub(super) fn is_idle(self, generation: u16) -> bool {
-        self.0 & (LIFE_MASK | HOLDS_MASK) == EntryWord::new(0, u64::from(generation), LIVE, 0).0
+        self.0 & (LIFE_MASK | PIN_MASK) == EntryWord::new(0, u64::from(generation), LIVE, 0).0
     }
     /// Returns the generation of the entry's next life.
     pub(super) fn next_generation(self) -> u64 {

@@ -7,11 +7,11 @@ use zpool_core::page::Run;
 use super::layout::Class;
 
 #[derive(Debug, Default)]
-pub struct Books {
+pub struct Accounts {
     /// A cell is known here by its number, which is the index in its object's handle.
     cells: Vec<Cell>,
     blocks: Vec<Block>,
-    classes: Vec<ClassBooks>,
+    classes: Vec<ClassAccounts>,
     pub objects: usize,
     pub zombies: usize,
     /// The bytes of objects and zombies, and of their cells.
@@ -52,7 +52,7 @@ struct Block {
 }
 
 #[derive(Debug, Default)]
-struct ClassBooks {
+struct ClassAccounts {
     /// The free cells of blocks with a run. There is room for all cells of the class, so that
     /// freeing allocates nothing (F5).
     free: Vec<usize>,
@@ -69,7 +69,7 @@ pub struct Place<'a> {
     pub len: usize,
 }
 
-impl Books {
+impl Accounts {
     /// Takes a free cell for an object of `len` bytes. Returns its number and generation, or `None`
     /// if the class has none.
     pub fn take(&mut self, len: usize) -> Option<(usize, u16)> {
@@ -92,11 +92,11 @@ impl Books {
     /// Adds a block whose `run` has `frames` frames.
     pub fn add(&mut self, class: Class, run: Run, frames: usize) {
         if self.classes.len() <= class.0 {
-            self.classes.resize_with(class.0 + 1, ClassBooks::default);
+            self.classes.resize_with(class.0 + 1, ClassAccounts::default);
         }
-        let books = &mut self.classes[class.0];
+        let accounts = &mut self.classes[class.0];
         let cells = run.len() / class.cell();
-        let first = match books.vacant.pop() {
+        let first = match accounts.vacant.pop() {
             Some(block) => {
                 self.blocks[block].run = Some(run);
                 self.blocks[block].first
@@ -106,12 +106,12 @@ impl Books {
                 self.blocks.push(Block { class, first, used: 0, run: Some(run) });
                 let cell = || Cell { block, state: State::Free, generation: 0, guards: 0, len: 0 };
                 self.cells.extend(std::iter::repeat_with(cell).take(cells));
-                books.cells += cells;
+                accounts.cells += cells;
                 first
             }
         };
-        books.free.reserve(books.cells - books.free.len());
-        books.free.extend((first..first + cells).rev());
+        accounts.free.reserve(accounts.cells - accounts.free.len());
+        accounts.free.extend((first..first + cells).rev());
         self.frames += frames;
     }
 
@@ -190,12 +190,12 @@ impl Books {
 
     /// Returns the bytes on the heap.
     pub fn metadata(&self) -> usize {
-        let lists = |class: &ClassBooks| {
+        let lists = |class: &ClassAccounts| {
             (class.free.capacity() + class.vacant.capacity()) * size_of::<usize>()
         };
         self.cells.capacity() * size_of::<Cell>()
             + self.blocks.capacity() * size_of::<Block>()
-            + self.classes.capacity() * size_of::<ClassBooks>()
+            + self.classes.capacity() * size_of::<ClassAccounts>()
             + self.classes.iter().map(lists).sum::<usize>()
     }
 

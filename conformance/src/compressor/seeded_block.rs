@@ -9,7 +9,7 @@ use crate::generator::{Generator, Kind, MIX};
 
 /// A block that [`Generator`] makes, of one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recipe {
+pub struct SeededBlock {
     /// The kind of its contents.
     pub kind: Kind,
     /// The seed of the generator.
@@ -18,7 +18,7 @@ pub struct Recipe {
     pub len: usize,
 }
 
-impl Recipe {
+impl SeededBlock {
     /// Makes the block.
     pub fn block(&self) -> Vec<u8> {
         let mut block = vec![0; self.len];
@@ -27,9 +27,9 @@ impl Recipe {
     }
 }
 
-/// Makes recipes of every kind with lengths from 1 to 65 537 bytes, mostly short ones and pages.
+/// Makes blocks of every kind with lengths from 1 to 65 537 bytes, mostly short ones and pages.
 /// They shrink to shorter blocks.
-pub fn recipe() -> impl Strategy<Value = Recipe> {
+pub fn seeded_block() -> impl Strategy<Value = SeededBlock> {
     let len = prop_oneof![
         4 => 1..=64usize,
         4 => 1..=4096usize,
@@ -38,5 +38,5 @@ pub fn recipe() -> impl Strategy<Value = Recipe> {
         1 => MAX_BLOCK - 3..=MAX_BLOCK,
     ];
     let kind = (0..MIX.len()).prop_map(|nth| MIX[nth].0);
-    (kind, any::<u64>(), len).prop_map(|(kind, seed, len)| Recipe { kind, seed, len })
+    (kind, any::<u64>(), len).prop_map(|(kind, seed, len)| SeededBlock { kind, seed, len })
 }
