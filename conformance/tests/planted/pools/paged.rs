@@ -99,7 +99,7 @@ impl Page {
 }
 
 #[derive(Debug, Default)]
-struct Accounts {
+struct State {
     entries: Vec<Entry>,
     free: Vec<u32>,
     pages: Vec<Option<Page>>,
@@ -112,12 +112,12 @@ pub(crate) struct Paged {
     mint: HandleMint,
     flaw: Flaw,
     source: Arc<dyn PageSource>,
-    accounts: Mutex<Accounts>,
+    state: Mutex<State>,
 }
 
 impl Paged {
     pub(crate) fn new(flaw: Flaw, source: Arc<dyn PageSource>) -> Paged {
-        Paged { mint: HandleMint::new(), flaw, source, accounts: Mutex::new(Accounts::default()) }
+        Paged { mint: HandleMint::new(), flaw, source, state: Mutex::new(State::default()) }
     }
 
     pub(crate) fn facts(_: Flaw) -> Capabilities {
@@ -144,20 +144,14 @@ impl Paged {
 
     /// Puts an object into a slot. Returns false if no page has one. A moved object goes into
     /// another page that is not empty.
-    fn place(
-        &self,
-        accounts: &mut Accounts,
-        index: u32,
-        object: &[u8],
-        from: Option<usize>,
-    ) -> bool {
+    fn place(&self, state: &mut State, index: u32, object: &[u8], from: Option<usize>) -> bool {
         let class = self.class_of(object.len());
         let (leave_isolated, front) =
             (!self.is(InsertsIntoThePageItEmpties), !self.is(GivesOutSlotsFromTheBack));
         let half = self.is(UsesHalfOfEachPage) && class < 2048;
         let zero_is_free = self.is(TakesASlotThatBeginsWithZeroForFree);
-        let clock = accounts.clock;
-        for (number, page) in accounts.pages.iter_mut().enumerate() {
+        let clock = state.clock;
+        for (number, page) in state.pages.iter_mut().enumerate() {
             let Some(page) = page.as_mut().filter(|page| page.slot_bytes == class) else {
                 continue;
             };
@@ -183,58 +177,57 @@ impl Paged {
             page.objects += usize::from(page.slots[slot].is_none());
             page.slots[slot] = Some(index);
             page.age = clock;
-            accounts.clock += 1;
-            accounts.entries[index as usize].place = Some(Place { page: number, slot, len });
+            state.clock += 1;
+            state.entries[index as usize].place = Some(Place { page: number, slot, len });
             return true;
         }
         false
     }
 
-    fn new_entry(accounts: &mut Accounts) -> u32 {
-        accounts.free.pop().unwrap_or_else(|| {
-            accounts.entries.push(Entry::default());
-            let room = accounts.entries.len();
-            accounts.free.reserve(room);
+    fn new_entry(state: &mut State) -> u32 {
+        state.free.pop().unwrap_or_else(|| {
+            state.entries.push(Entry::default());
+            let room = state.entries.len();
+            state.free.reserve(room);
             room as u32 - 1
         })
     }
 
-    fn find(&self, accounts: &Accounts, handle: &Handle) -> Result<(u32, Place), PoolError> {
+    fn find(&self, state: &State, handle: &Handle) -> Result<(u32, Place), PoolError> {
         let opened = self.mint.open(handle)?;
         let mask = if self.is(TellsGenerationsApartByTwoBits) { 3 } else { u16::MAX };
-        let entry = accounts.entries.get(opened.index as usize);
+        let entry = state.entries.get(opened.index as usize);
         let entry = entry.filter(|entry| (entry.generation ^ opened.generation) & mask == 0);
         let place = entry.and_then(|entry| entry.place).ok_or(PoolError::StaleHandle)?;
         Ok((opened.index, place))
     }
 
     /// Releases empty pages and returns their number.
-    fn release_empty(&self, mut accounts: MutexGuard<'_, Accounts>) -> usize {
+    fn release_empty(&self, mut state: MutexGuard<'_, State>) -> usize {
         let mut given = 0;
-        for page in &mut accounts.pages {
+        for page in &mut state.pages {
             if page.as_ref().is_some_and(|page| page.objects == 0 && !page.isolated) {
                 *page = None;
                 given += 1;
             }
         }
-        drop(accounts);
+        drop(state);
         self.source.uncharge(given * self.frames_per_page());
         given
     }
 
     /// Moves the objects of the emptiest page of a class into its other pages, if they all fit.
     /// Returns whether something was moved.
-    fn merge(&self, accounts: &mut Accounts, class: usize, left: &mut usize) -> bool {
+    fn merge(&self, state: &mut State, class: usize, left: &mut usize) -> bool {
         let of_class = |page: &Option<Page>| {
             page.as_ref()
                 .is_some_and(|page| page.slot_bytes == class && page.objects > 0 && !page.isolated)
         };
         let pages: Vec<usize> =
-            (0..accounts.pages.len()).filter(|&at| of_class(&accounts.pages[at])).collect();
-        let count = |accounts: &Accounts, at: usize| {
-            accounts.pages[at].as_ref().map_or(0, |page| page.objects)
-        };
-        let Some(&from) = pages.iter().min_by_key(|&&at| (count(accounts, at), at)) else {
+            (0..state.pages.len()).filter(|&at| of_class(&state.pages[at])).collect();
+        let count =
+            |state: &State, at: usize| state.pages[at].as_ref().map_or(0, |page| page.objects);
+        let Some(&from) = pages.iter().min_by_key(|&&at| (count(state, at), at)) else {
             return false;
         };
         let per_page = self.page_bytes() / class;
@@ -243,30 +236,30 @@ impl Paged {
         let room: usize = pages
             .iter()
             .filter(|&&at| at != from)
-            .map(|&at| per_page.saturating_sub(count(accounts, at)))
+            .map(|&at| per_page.saturating_sub(count(state, at)))
             .sum();
-        if room < count(accounts, from) || *left == 0 {
+        if room < count(state, from) || *left == 0 {
             return false;
         }
-        let page = accounts.pages[from].as_mut().expect("listed");
+        let page = state.pages[from].as_mut().expect("listed");
         let slot = page.slots.iter().position(Option::is_some).expect("it has objects");
         let index = page.vacate(slot).expect("found");
-        let old = accounts.entries[index as usize].place.expect("live");
+        let old = state.entries[index as usize].place.expect("live");
         let bytes = page.bytes[slot * class..][..old.len.min(class)].to_vec();
-        assert!(self.place(accounts, index, &bytes, Some(from)), "there is room");
+        assert!(self.place(state, index, &bytes, Some(from)), "there is room");
         if self.is(ForgetsWhereItMovedAnObject) && index % 8 == 7 {
-            accounts.entries[index as usize].place = Some(old);
+            state.entries[index as usize].place = Some(old);
         }
         *left -= 1;
-        accounts.moved_objects += u64::from(!self.is(CountsNoMoves));
+        state.moved_objects += u64::from(!self.is(CountsNoMoves));
         true
     }
 
     /// Isolates the oldest page. Returns its number and the names of its objects.
     fn choose(&self, tried: &[usize]) -> Option<(usize, Vec<Handle>)> {
-        let mut accounts = self.accounts.lock();
+        let mut state = self.state.lock();
         let numbered =
-            accounts.pages.iter().enumerate().filter_map(|(at, page)| Some((at, page.as_ref()?)));
+            state.pages.iter().enumerate().filter_map(|(at, page)| Some((at, page.as_ref()?)));
         let candidates =
             numbered.filter(|(at, page)| !page.isolated && !tried.contains(at) && page.objects > 0);
         let (at, _) = if self.is(EmptiesTheNewestFirst) {
@@ -274,11 +267,10 @@ impl Paged {
         } else {
             candidates.min_by_key(|(_, page)| page.age)?
         };
-        let page = accounts.pages[at].as_mut().expect("chosen");
+        let page = state.pages[at].as_mut().expect("chosen");
         page.isolated = true;
         let indices: Vec<u32> = page.slots.iter().flatten().copied().collect();
-        let handle =
-            |index: u32| self.mint.mint(index, accounts.entries[index as usize].generation);
+        let handle = |index: u32| self.mint.mint(index, state.entries[index as usize].generation);
         Some((at, indices.into_iter().map(handle).collect()))
     }
 
@@ -299,17 +291,17 @@ impl Paged {
             return Err(());
         }
         if agreed && self.is(BelievesItsOwner) {
-            let mut accounts = self.accounts.lock();
-            let page = accounts.pages[at].as_mut().expect("isolated");
+            let mut state = self.state.lock();
+            let page = state.pages[at].as_mut().expect("isolated");
             let left: Vec<u32> =
                 (0..page.slots.len()).filter_map(|slot| page.vacate(slot)).collect();
-            left.into_iter().for_each(|index| accounts.entries[index as usize].place = None);
+            left.into_iter().for_each(|index| state.entries[index as usize].place = None);
         }
         std::mem::forget(rejoin);
-        self.accounts.lock().pages[at].as_mut().expect("isolated").isolated = false;
-        let empty = self.accounts.lock().pages[at].as_ref().is_some_and(|page| page.objects == 0);
+        self.state.lock().pages[at].as_mut().expect("isolated").isolated = false;
+        let empty = self.state.lock().pages[at].as_ref().is_some_and(|page| page.objects == 0);
         if empty {
-            self.release_empty(self.accounts.lock());
+            self.release_empty(self.state.lock());
         }
         Ok(empty || self.is(ReportsPagesThatStay))
     }
@@ -325,7 +317,7 @@ struct Rejoin<'a> {
 impl Drop for Rejoin<'_> {
     fn drop(&mut self) {
         if !self.forgets {
-            self.pool.accounts.lock().pages[self.at].as_mut().expect("isolated").isolated = false;
+            self.pool.state.lock().pages[self.at].as_mut().expect("isolated").isolated = false;
         }
     }
 }
@@ -346,10 +338,10 @@ impl ZPool for Paged {
             _ => {}
         }
         loop {
-            let mut accounts = self.accounts.lock();
-            let index = Paged::new_entry(&mut accounts);
-            if self.place(&mut accounts, index, object, None) {
-                let entry = &mut accounts.entries[index as usize];
+            let mut state = self.state.lock();
+            let index = Paged::new_entry(&mut state);
+            if self.place(&mut state, index, object, None) {
+                let entry = &mut state.entries[index as usize];
                 if self.is(ShowsTheTailOfTheLastObject) && entry.last_len > object.len() {
                     entry.place.as_mut().expect("placed").len += 1;
                 }
@@ -359,21 +351,21 @@ impl ZPool for Paged {
             let early =
                 !self.is(LosesASlotWhenTheSourcePanics) && !self.is(LosesASlotWhenTheSourceRefuses);
             if early {
-                accounts.free.push(index);
+                state.free.push(index);
             } else {
                 // Counted as an object while the source is asked.
-                accounts.entries[index as usize].place =
+                state.entries[index as usize].place =
                     Some(Place { page: usize::MAX, slot: 0, len: object.len() });
             }
-            let locked = self.is(LocksWhileTheSourceWorks).then_some(accounts);
+            let locked = self.is(LocksWhileTheSourceWorks).then_some(state);
             might_block("Paged::insert");
             let outcome = self.source.charge(self.frames_per_page());
-            let mut accounts = locked.unwrap_or_else(|| self.accounts.lock());
+            let mut state = locked.unwrap_or_else(|| self.state.lock());
             if !(early || self.is(LosesASlotWhenTheSourceRefuses) && outcome.is_err()) {
-                accounts.entries[index as usize].place = None;
-                accounts.free.push(index);
+                state.entries[index as usize].place = None;
+                state.free.push(index);
             }
-            accounts.failed_inserts += u64::from(outcome.is_err() && !self.is(CountsNoRefusals));
+            state.failed_inserts += u64::from(outcome.is_err() && !self.is(CountsNoRefusals));
             outcome?;
             let (class, bytes) = (self.class_of(object.len()), self.page_bytes());
             let slots = vec![None; bytes / class];
@@ -383,39 +375,39 @@ impl ZPool for Paged {
                 slots,
                 objects: 0,
                 isolated: false,
-                age: accounts.clock,
+                age: state.clock,
             };
-            match accounts.pages.iter_mut().find(|page| page.is_none()) {
+            match state.pages.iter_mut().find(|page| page.is_none()) {
                 Some(gone) => *gone = Some(page),
-                None => accounts.pages.push(Some(page)),
+                None => state.pages.push(Some(page)),
             }
         }
     }
 
     fn read(&self, handle: &Handle) -> Result<ReadGuard<'_>, PoolError> {
-        let accounts = self.accounts.lock();
-        let (_, place) = self.find(&accounts, handle)?;
-        let page = accounts.pages[place.page].as_ref().expect("the page of a live object");
+        let state = self.state.lock();
+        let (_, place) = self.find(&state, handle)?;
+        let page = state.pages[place.page].as_ref().expect("the page of a live object");
         let at = place.slot * page.slot_bytes;
         let end = (at + place.len).min(page.bytes.len());
         Ok(ReadGuard::shared(Arc::from(&page.bytes[at..end])))
     }
 
     fn free(&self, handle: Handle) -> Result<(), FreeError> {
-        let mut accounts = self.accounts.lock();
-        let (index, place) = match self.find(&accounts, &handle) {
+        let mut state = self.state.lock();
+        let (index, place) = match self.find(&state, &handle) {
             Ok(found) => found,
             Err(error) => return Err(FreeError::new(error, handle)),
         };
-        let entry = &mut accounts.entries[index as usize];
+        let entry = &mut state.entries[index as usize];
         entry.place = None;
         entry.generation = entry.generation.wrapping_add(1);
-        accounts.free.push(index);
-        if let Some(page) = accounts.pages[place.page].as_mut() {
+        state.free.push(index);
+        if let Some(page) = state.pages[place.page].as_mut() {
             page.vacate(place.slot);
         }
         if self.is(GivesPagesBackInFree) {
-            self.release_empty(accounts);
+            self.release_empty(state);
         }
         Ok(())
     }
@@ -425,19 +417,17 @@ impl ZPool for Paged {
     }
 
     fn stats(&self) -> PoolStats {
-        let accounts = self.accounts.lock();
+        let state = self.state.lock();
         let mut stats = PoolStats::default();
-        let places: Vec<Place> = accounts.entries.iter().filter_map(|entry| entry.place).collect();
-        let pages = accounts.pages.iter().flatten().count();
+        let places: Vec<Place> = state.entries.iter().filter_map(|entry| entry.place).collect();
+        let pages = state.pages.iter().flatten().count();
         stats.objects = places.len();
         stats.payload_bytes = places.iter().map(|place| place.len).sum();
         stats.resident_frames = pages * self.frames_per_page();
         let bytes = stats.resident_frames * self.source.frame_size();
         stats.fragmentation_bytes = bytes.saturating_sub(stats.payload_bytes);
-        stats.metadata_bytes =
-            size_of::<Paged>() + accounts.entries.capacity() * size_of::<Entry>();
-        (stats.failed_inserts, stats.moved_objects) =
-            (accounts.failed_inserts, accounts.moved_objects);
+        stats.metadata_bytes = size_of::<Paged>() + state.entries.capacity() * size_of::<Entry>();
+        (stats.failed_inserts, stats.moved_objects) = (state.failed_inserts, state.moved_objects);
         stats
     }
 
@@ -451,22 +441,22 @@ impl ZPool for Paged {
         if self.is(CompactsNothingAndSaysSo) {
             return report;
         }
-        let mut accounts = self.accounts.lock();
+        let mut state = self.state.lock();
         let more = usize::from(self.is(MovesOneMoreThanAllowed));
         let allowed = budget.max_moves.saturating_add(more);
         let mut left = allowed;
         let mut class = SMALLEST;
         while class <= MAX_LEN {
-            while self.merge(&mut accounts, class, &mut left) {}
+            while self.merge(&mut state, class, &mut left) {}
             class *= 2;
             if self.is(LetsASecondCompactionIn) {
-                report.freed_bytes += self.release_empty(accounts) * self.page_bytes();
-                accounts = self.accounts.lock();
+                report.freed_bytes += self.release_empty(state) * self.page_bytes();
+                state = self.state.lock();
             }
         }
         report.moved_objects = allowed - left;
         report.exhausted = left == 0 || self.is(IsNeverDoneCompacting);
-        report.freed_bytes += self.release_empty(accounts) * self.page_bytes();
+        report.freed_bytes += self.release_empty(state) * self.page_bytes();
         if self.is(SaysItFreedTwiceAsMuch) {
             report.freed_bytes *= 2;
         }
@@ -488,17 +478,16 @@ impl ZPool for Paged {
 
     fn trim(&self) -> usize {
         might_block("Paged::trim");
-        if self.is(KeepsAPageAfterTrim) && self.accounts.lock().pages.iter().flatten().count() == 1
-        {
+        if self.is(KeepsAPageAfterTrim) && self.state.lock().pages.iter().flatten().count() == 1 {
             return 0;
         }
-        self.release_empty(self.accounts.lock()) * self.page_bytes()
+        self.release_empty(self.state.lock()) * self.page_bytes()
     }
 }
 
 impl Drop for Paged {
     fn drop(&mut self) {
-        let pages = self.accounts.get_mut().pages.iter().flatten().count();
+        let pages = self.state.get_mut().pages.iter().flatten().count();
         self.source.uncharge(pages * self.frames_per_page());
         might_block("Paged::drop");
     }
