@@ -345,7 +345,8 @@ fn an_error_is_one_line_with_its_cause_once() {
     use std::error::Error as _;
     let store = builder().max_value_len(4096).build().unwrap();
     let error = store.store(7, [0; 5000]).unwrap_err();
-    assert!(error.to_string().starts_with("a block of 5000 bytes is over the 4096 allowed"));
+    let text = error.to_string();
+    assert!(text.starts_with("a value or block of 5000 bytes is over the 4096 allowed"), "{text}");
     assert!(error.source().is_none());
     let (pool, _, store) = rig();
     pool.on_insert(OnInsert::OutOfMemory);
