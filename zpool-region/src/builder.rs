@@ -15,7 +15,8 @@ use crate::residents::Residents;
 use crate::signal::SignalRegistration;
 use crate::uffd::Userfault;
 
-/// Units that a region can number: the tables of its queues have twice as many places, in 32 bits.
+/// Units that a region can number. The tables of its queues have up to 8/3 as many places, in 32
+/// bits.
 pub(crate) const MAX_UNITS: usize = 1 << 30;
 
 /// Lowest limit in bytes above what the empty store holds.

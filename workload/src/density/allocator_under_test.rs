@@ -73,10 +73,10 @@ impl<E: DrainExecutor> AllocatorUnderTest for PoolAllocator<E> {
     /// we wait until nothing has changed for a while.
     fn settle(&mut self) {
         // A pool whose work does not end is measured as it is then.
-        const PATIENCE: usize = 100;
+        const MAX_ATTEMPTS: usize = 100;
         // Longer than any pool postpones work.
         const LONGEST_DELAY: Duration = Duration::from_millis(25);
-        for _ in 0..PATIENCE {
+        for _ in 0..MAX_ATTEMPTS {
             self.executor.flush().expect("this thread is not one of the executor's");
             let before = self.pool.bytes_held();
             thread::sleep(LONGEST_DELAY);

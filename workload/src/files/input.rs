@@ -13,7 +13,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use crate::report::format_bytes;
 
 /// Wait this long for a pipe's writer, because the shell may start the reader first.
-const WRITER_PATIENCE: Duration = Duration::from_secs(2);
+const MAX_WAIT_FOR_WRITER: Duration = Duration::from_secs(2);
 
 /// The reason why files gave no blocks. Each message is one line.
 #[derive(Debug)]
@@ -158,7 +158,7 @@ enum FirstByte {
 /// Reads the first byte of a pipe that was opened without blocking.
 fn first_byte(file: &mut File) -> io::Result<FirstByte> {
     let mut byte = [0];
-    for patience in [WRITER_PATIENCE, Duration::ZERO] {
+    for max_wait in [MAX_WAIT_FOR_WRITER, Duration::ZERO] {
         match file.read(&mut byte) {
             Ok(0) => {}
             Ok(_) => return Ok(FirstByte::Byte(byte[0])),
@@ -169,7 +169,7 @@ fn first_byte(file: &mut File) -> io::Result<FirstByte> {
         }
         // Linux reports a hang-up only if the pipe had a writer since we opened it.
         let mut ready = [PollFd::new(file, PollFlags::IN)];
-        let timeout = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: 0 };
+        let timeout = Timespec { tv_sec: max_wait.as_secs() as i64, tv_nsec: 0 };
         poll(&mut ready, Some(&timeout))?;
         if ready[0].revents().contains(PollFlags::HUP)
             && !ready[0].revents().contains(PollFlags::IN)

@@ -184,17 +184,17 @@ impl Tier {
         self.segments.release(&parts);
     }
 
-    /// Borrows the writer's memory. If another thread writes, waits up to `patience` until it has.
-    pub(crate) fn borrow_writer(&self, patience: Duration) -> Borrowed<'_> {
+    /// Borrows the writer's memory. If another thread writes, waits up to `max_wait` until it has.
+    pub(crate) fn borrow_writer(&self, max_wait: Duration) -> Borrowed<'_> {
         let mut writer = self.writer.lock();
         if let Some(writer) = writer.take() {
             return Borrowed::AtOnce(WriterLease::new(self, writer));
         }
-        if patience.is_zero() || NoBlock::is_active() {
+        if max_wait.is_zero() || NoBlock::is_active() {
             return Borrowed::No;
         }
         let before = self.turns.load(Ordering::Relaxed);
-        let until = Instant::now() + patience;
+        let until = Instant::now() + max_wait;
         // Relaxed: changed under the lock.
         while self.turns.load(Ordering::Relaxed) == before {
             let left = until.saturating_duration_since(Instant::now());

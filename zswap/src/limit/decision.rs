@@ -65,10 +65,10 @@ impl ShownKeys {
         Some(ShownKey { keys: self, hash })
     }
 
-    /// Waits until a call of the listener ends. Returns false if that takes longer than `patience`.
-    pub(crate) fn wait_for_end(&self, patience: Duration) -> bool {
+    /// Waits until a call of the listener ends. Returns false if that takes longer than `max_wait`.
+    pub(crate) fn wait_for_end(&self, max_wait: Duration) -> bool {
         let mut hashes = self.hashes.lock();
-        hashes.is_empty() || !self.ended.wait_for(&mut hashes, patience).timed_out()
+        hashes.is_empty() || !self.ended.wait_for(&mut hashes, max_wait).timed_out()
     }
 }
 

@@ -25,7 +25,7 @@ use crate::index::shard::{CandidateFate, Item, Shard, ValueRef};
 use crate::index::table::BucketId;
 use crate::index::tiered::OnCold;
 use crate::limit::decision::{DecidingListener, EvictionDecision, ShownKey};
-use crate::pressure::writeback::PATIENCE;
+use crate::pressure::writeback::MAX_WAIT;
 use crate::store::Store;
 use crate::value::backoff::Backoff;
 use crate::value::encoded_block::EncodedBlock;
@@ -156,7 +156,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             if ends > turns * self.index().shards() {
                 // What other threads show may be all that is left.
                 let may_wait = passed_shown && !has_waited && consultation.most_kept.is_none();
-                if !may_wait || !listener.shown.wait_for_end(PATIENCE) {
+                if !may_wait || !listener.shown.wait_for_end(MAX_WAIT) {
                     return None;
                 }
                 (ends, has_waited) = (0, true);

@@ -7,7 +7,7 @@ use zpool_manager::PoolRef;
 
 use crate::index::shard::Item;
 use crate::pressure::candidates::Consultation;
-use crate::pressure::writeback::{PATIENCE, Writeback};
+use crate::pressure::writeback::{MAX_WAIT, Writeback};
 use crate::stats::thrash::Departure;
 use crate::store::Store;
 
@@ -46,7 +46,7 @@ fn note_pool(pools: &mut [Option<PoolRef>; TRIMMED], pool: &PoolRef) {
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Writes a segment of cold blocks to the tier, or evicts blocks that cost `step` bytes.
     pub(super) fn relieve_step(&self, step: usize) -> ReliefStep {
-        match self.write_segment(PATIENCE) {
+        match self.write_segment(MAX_WAIT) {
             Writeback::Freed(freed) => ReliefStep { freed, kept: 0 },
             _ if self.eviction().evicts() => self.evict_step(step),
             _ => ReliefStep { freed: 0, kept: 0 },
@@ -94,7 +94,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Writes a segment of cold blocks to the tier, or evicts the coldest entry. Returns what they
     /// cost, or `None` if there are none.
     pub(super) fn relieve_one(&self) -> Option<usize> {
-        match self.write_segment(PATIENCE) {
+        match self.write_segment(MAX_WAIT) {
             Writeback::Freed(freed) => Some(freed),
             _ if self.eviction().evicts() => self.evict_one(),
             _ => None,

@@ -19,7 +19,7 @@ const ROUNDS: usize = 3;
 
 /// A fill in key order may take this many times as long as one in random order before it is cut
 /// off.
-const PATIENCE: u32 = 8;
+const MOST_TIMES_RANDOM: u32 = 8;
 
 /// The result with one hasher.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ fn compare<S: BuildHasher + Clone>(keys: u64, hasher: &S) -> Result<Orders, Fail
     let (mut ratios, mut failed) = (Vec::new(), 0);
     for _ in 0..ROUNDS {
         let (random, first) = ns_per_store(&at_random, hasher, LONGEST_FILL)?;
-        let longest = Duration::from_nanos((random * keys as f64) as u64) * PATIENCE;
+        let longest = Duration::from_nanos((random * keys as f64) as u64) * MOST_TIMES_RANDOM;
         let (ordered, second) = ns_per_store(&in_order, hasher, longest)?;
         ratios.push(ordered / random);
         failed += first.failed + second.failed;

@@ -16,7 +16,7 @@ const OBJECTS: u64 = 10_000_000;
 const CALLS: usize = 7;
 
 /// Wait this long for memory to return to the system.
-const PATIENCE: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 
 /// Times `stats`, `clear` and `drop` on 10 million objects.
 pub(crate) fn measure(plan: &SizePlan) -> Result<Vec<FigureRow>, Failure> {
@@ -65,11 +65,11 @@ fn stats(account: &Account, store: &Store<u64>, file: &str) -> Result<FigureRow,
 }
 
 /// Waits until at most `rest` bytes are resident, and returns the time since `start`, or
-/// [`PATIENCE`] if they stay.
+/// [`MAX_WAIT`] if they stay.
 fn wait_until_gone(start: Instant, before: &Growth, rest: i64) -> Result<Duration, Failure> {
     while before.bytes()? > rest {
-        if start.elapsed() > PATIENCE {
-            return Ok(PATIENCE);
+        if start.elapsed() > MAX_WAIT {
+            return Ok(MAX_WAIT);
         }
         std::thread::sleep(Duration::from_millis(10));
     }

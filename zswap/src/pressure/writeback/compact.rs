@@ -55,7 +55,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Fills one segment with live records of `sources`, one after the other. Returns how many of
-    /// these it has emptied; `None`, and nothing has changed, if one cannot be read, or the segment
+    /// these it has emptied; `None`, and no record has moved, if one cannot be read, or the segment
     /// cannot be written.
     fn fill_segment(
         &self,

@@ -43,7 +43,7 @@ use crate::value::source_pools::SourcePools;
 use crate::value::tier_place::TierPlace;
 
 /// How long a storing thread waits for another one that writes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const MAX_WAIT: Duration = Duration::from_secs(2);
 
 /// Outcome of an attempt to write a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +119,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// waits until it has.
     pub fn write_back(&self) -> usize {
         let Some(_scope) = EvictionScope::enter(self.eviction()) else { return 0 };
-        match self.write_segment(PATIENCE) {
+        match self.write_segment(MAX_WAIT) {
             Writeback::Freed(freed) => freed,
             Writeback::Busy | Writeback::Nothing => 0,
         }
@@ -132,12 +132,12 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     }
 
     /// Writes one segment of cold blocks, and drops or compacts another one if the tier is full.
-    pub(crate) fn write_segment(&self, patience: Duration) -> Writeback {
+    pub(crate) fn write_segment(&self, max_wait: Duration) -> Writeback {
         let Some(tier) = self.index().tier().filter(|tier| tier.is_on()) else {
             return Writeback::Nothing;
         };
         might_block("writing to the tier");
-        let mut writer = match tier.borrow_writer(patience) {
+        let mut writer = match tier.borrow_writer(max_wait) {
             Borrowed::AtOnce(writer) => writer,
             // Another thread has written.
             Borrowed::Waited => return Writeback::Freed(1),
