@@ -62,11 +62,21 @@ impl Lanes {
                 at[lane] += bits[lane].leading_zeros() as usize;
             }
         }
-        for symbols in rounds.into_remainder().chunks_mut(LANES) {
-            for (symbol, at) in symbols.iter_mut().zip(&mut at) {
-                let entry = table[load(input, *at) as usize % DECODE_ENTRIES];
-                *at += usize::from(entry & 63);
-                *symbol = (entry >> 8) as u8;
+        let rest = rounds.into_remainder();
+        if !rest.is_empty() {
+            let mut bits = [0; LANES];
+            for lane in 0..LANES {
+                bits[lane] = load(input, at[lane]);
+            }
+            for symbols in rest.chunks_mut(LANES) {
+                for (symbol, bits) in symbols.iter_mut().zip(&mut bits) {
+                    let entry = table[*bits as usize % DECODE_ENTRIES];
+                    *bits >>= entry & 63;
+                    *symbol = (entry >> 8) as u8;
+                }
+            }
+            for lane in 0..LANES {
+                at[lane] += bits[lane].leading_zeros() as usize;
             }
         }
         self.at = at;

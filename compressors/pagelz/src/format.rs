@@ -115,17 +115,17 @@ pub(crate) fn max_stream_len(stream: usize, block_len: usize) -> usize {
 pub(crate) const LITERAL_OVERHEAD: usize = 4;
 
 /// Numbers below this take one byte, those below [`LONG`] two, the others five.
-const SHORT: usize = 192;
-const LONG: usize = SHORT + ((255 - SHORT) << 8);
+pub(crate) const SHORT_NUMBER: usize = 192;
+const LONG: usize = SHORT_NUMBER + ((255 - SHORT_NUMBER) << 8);
 
 /// Returns the bytes of a number, and how many of them count.
 #[inline]
 pub(crate) fn encode_number(value: usize) -> ([u8; 5], usize) {
-    if value < SHORT {
+    if value < SHORT_NUMBER {
         ([value as u8, 0, 0, 0, 0], 1)
     } else if value < LONG {
-        let rest = value - SHORT;
-        ([(SHORT + (rest >> 8)) as u8, rest as u8, 0, 0, 0], 2)
+        let rest = value - SHORT_NUMBER;
+        ([(SHORT_NUMBER + (rest >> 8)) as u8, rest as u8, 0, 0, 0], 2)
     } else {
         let [a, b, c, d] = (value as u32).to_le_bytes();
         ([255, a, b, c, d], 5)
@@ -137,10 +137,10 @@ pub(crate) fn encode_number(value: usize) -> ([u8; 5], usize) {
 pub(crate) fn read_number(bytes: &[u8], at: &mut usize) -> Result<usize, CodecError> {
     let rest = bytes.get(*at..).ok_or(CodecError::Corrupt)?;
     let (value, len) = match *rest {
-        [first, ..] if usize::from(first) < SHORT => (usize::from(first), 1),
+        [first, ..] if usize::from(first) < SHORT_NUMBER => (usize::from(first), 1),
         [255, a, b, c, d, ..] => (u32::from_le_bytes([a, b, c, d]) as usize, 5),
         [first, second, ..] if first < 255 => {
-            (SHORT + ((usize::from(first) - SHORT) << 8) + usize::from(second), 2)
+            (SHORT_NUMBER + ((usize::from(first) - SHORT_NUMBER) << 8) + usize::from(second), 2)
         }
         _ => return Err(CodecError::Corrupt),
     };
@@ -164,7 +164,8 @@ mod tests {
 
     #[test]
     fn number_every_size_comes_back() {
-        let edges = [0, 1, SHORT - 1, SHORT, SHORT + 255, SHORT + 256, LONG - 1, LONG, 1 << 20];
+        const FIRST: usize = SHORT_NUMBER;
+        let edges = [0, 1, FIRST - 1, FIRST, FIRST + 255, FIRST + 256, LONG - 1, LONG, 1 << 20];
         for value in edges.into_iter().chain([u32::MAX as usize]) {
             let (bytes, len) = encode_number(value);
             let mut at = 0;

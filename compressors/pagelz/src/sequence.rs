@@ -141,6 +141,12 @@ pub(crate) fn careful<const XORED: bool>(
     Ok(at)
 }
 
+/// Returns whether both lengths of a token's sequence are numbers among the extensions.
+#[inline(always)]
+pub(crate) fn has_both_lengths(token: u8) -> bool {
+    (BOTH..FIRST_ENTRY).contains(&usize::from(token))
+}
+
 /// Returns the numbers of literals and of match bytes.
 #[inline]
 fn lengths(
@@ -149,8 +155,7 @@ fn lengths(
     streams: &EncodedStreams<'_>,
     at: &mut DecodePosition,
 ) -> Result<(usize, usize), CodecError> {
-    let token = usize::from(token);
-    if (BOTH..FIRST_ENTRY).contains(&token) {
+    if has_both_lengths(token) {
         let (extensions, before) = (streams.extensions.bytes(), at.extension);
         let literals = read_number(extensions, &mut at.extension)?;
         let length = read_number(extensions, &mut at.extension)?.checked_add(MIN_MATCH);

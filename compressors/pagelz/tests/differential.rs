@@ -65,6 +65,53 @@ fn slow_decoder_reads_generated_blocks() {
     }
 }
 
+/// The first token whose lengths are both extensions. It repeats the last offset; the third after
+/// it has a new one of two bytes.
+const BOTH: u8 = 32;
+const FAR: u8 = 3;
+
+/// Returns a plain block of sequences of literals, match and offset, and its length. Lengths count
+/// from the shortest possible one, offsets are taken modulo what the place allows, and 0 repeats
+/// the last.
+fn long_sequences(sequences: &[(usize, usize, usize)], tail: usize) -> (Vec<u8>, usize) {
+    let [mut tokens, mut offsets, mut extensions] = [const { Vec::new() }; 3];
+    let (mut literals, mut len) = (0, 0);
+    for &(count, length, offset) in sequences {
+        // The first sequence has the literals that the first offset needs.
+        let count = if len == 0 { count + 8 } else { count };
+        let furthest = len + count - 8;
+        let repeats = offset == 0;
+        tokens.push(if repeats { BOTH } else { BOTH + FAR });
+        if !repeats {
+            let value = (offset - 1).min(furthest) as u16;
+            offsets.extend(value.to_le_bytes());
+        }
+        for number in [count, length] {
+            push_number(&mut extensions, number);
+        }
+        literals += count;
+        len += count + length + 4;
+    }
+    let mut input = vec![0];
+    for stream in [&tokens, &offsets, &extensions] {
+        push_number(&mut input, stream.len());
+    }
+    input.extend((0..literals + tail).map(|i| (i * 37) as u8));
+    for stream in [offsets, extensions, tokens] {
+        input.extend(stream);
+    }
+    (input, len + tail)
+}
+
+/// Appends a number below 16 320 (FORMAT.md, section 1).
+fn push_number(bytes: &mut Vec<u8>, number: usize) {
+    if let Some(rest) = number.checked_sub(192) {
+        bytes.extend([192 + (rest >> 8) as u8, rest as u8]);
+    } else {
+        bytes.push(number as u8);
+    }
+}
+
 proptest! {
     #[test]
     fn damaged_blocks_same_outcome(
@@ -100,6 +147,28 @@ proptest! {
         let slow = SlowModel::new(GENERIC);
         let counts = [tokens.len() as u8, offsets.len() as u8, extensions.len() as u8];
         let input = [&[0][..], &counts, &literals, &offsets, &extensions, &tokens].concat();
+        for codec in codecs() {
+            compare(&codec, &slow, &input, len);
+        }
+    }
+
+    /// Sequences whose two lengths are extensions, of one byte or of two: whole, and then with one
+    /// byte changed, so that literals or extensions are missing or left over.
+    #[test]
+    fn long_sequences_same_outcome(
+        sequences in vec((0..230usize, 0..230usize, 0..400usize), 1..30),
+        tail in 0..60usize,
+        change in (any::<Index>(), any::<u8>()),
+    ) {
+        let slow = SlowModel::new(GENERIC);
+        let (mut input, len) = long_sequences(&sequences, tail);
+        for codec in codecs() {
+            let mut block = vec![0; len];
+            prop_assert_eq!(decompress(&codec, &input, &mut block), Ok(()));
+            compare(&codec, &slow, &input, len);
+        }
+        let at = change.0.index(input.len());
+        input[at] = change.1;
         for codec in codecs() {
             compare(&codec, &slow, &input, len);
         }
