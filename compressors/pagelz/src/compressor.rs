@@ -87,7 +87,7 @@ impl PagelzCompressor {
         match self.level {
             1 => None,
             2 => Some(4),
-            _ => Some(7),
+            _ => Some(8),
         }
     }
 }

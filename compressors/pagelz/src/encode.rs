@@ -11,7 +11,7 @@ use crate::format::{
     EXTENSIONS, FIRST_TABLE, FIRST_XORED, LANES, LITERALS, OFFSETS, PLAIN_ORDER, TABLE_SHIFT,
     TOKENS, encode_number, fold, max_stream_len,
 };
-use crate::matcher::Matcher;
+use crate::matcher::{Effort, Matcher};
 use crate::streams::Streams;
 use crate::tables::{Codes, Tables};
 
@@ -48,7 +48,8 @@ impl Context {
                 writer: LaneWriter::new(max_symbols(max_block_size))?,
             }),
         };
-        let matcher = Matcher::new(max_block_size)?;
+        let effort = if coder.is_some() { Effort::Lazy } else { Effort::Greedy };
+        let matcher = Matcher::new(max_block_size, effort)?;
         let streams = Streams::new(max_block_size, coder.is_some())?;
         Ok(Context { tables, matcher, streams, coder })
     }

@@ -26,13 +26,14 @@
 //!
 //! # Levels
 //!
-//! | level | codes | decompression |
-//! |---|---|---|
-//! | 1 | nothing | without state |
-//! | 2 | streams that shrink by more than 1/4 | with a context |
-//! | 3 | streams that shrink by more than 1/7 | with a context |
+//! | level | codes | search in blocks over 4 KiB | decompression |
+//! |---|---|---|---|
+//! | 1 | nothing | greedy | without state |
+//! | 2 | streams that shrink by more than 1/4 | lazy | with a context |
+//! | 3 | streams that shrink by more than 1/8 | lazy | with a context |
 //!
-//! For their cost next to lz4 and zstd: `cargo run --release -p benches --bin codecs -- FILE`.
+//! Blocks of up to 4 KiB are always searched greedily. For the cost of each level next to lz4 and
+//! zstd: `cargo run --release -p benches --bin codecs -- FILE`.
 //!
 //! # Example
 //!
@@ -60,8 +61,9 @@
 //! # Where to read next
 //!
 //! `FORMAT.md` for what the bytes mean. Files, bottom-up: `heap`, `format`, `huffman`, `lengths`,
-//! `model`, `remembered`, `tables`, `matcher`, `streams`, `entropy`, `choice`, `encode`,
-//! `sequence`, `copy` (or `copy_checked`), `decode`, `compressor`, `clusters`, `train`, `judge`.
+//! `model`, `remembered`, `tables`, `matcher`, `greedy`, `lazy`, `streams`, `entropy`, `choice`,
+//! `encode`, `sequence`, `copy` (or `copy_checked`), `decode`, `compressor`, `clusters`, `train`,
+//! `judge`.
 
 #![cfg_attr(feature = "safe", forbid(unsafe_code))]
 
@@ -78,9 +80,11 @@ mod decode;
 mod encode;
 mod entropy;
 mod format;
+mod greedy;
 mod heap;
 mod huffman;
 mod judge;
+mod lazy;
 mod lengths;
 mod matcher;
 mod model;

@@ -1,13 +1,15 @@
 //! Finds matches in a block.
 //!
-//! The search is greedy. At each position it tries two candidates: the place where a hash of the
-//! next bytes was seen last, and the last offset again. It tries the second one at five positions
+//! Two searches share the tables of this file: `greedy` takes the first match that it finds, and
+//! `lazy` looks for a better one before it takes one. Both try the last offset at several positions
 //! at once, because in memory pages most matches repeat the last offset.
 
 use zpool_core::compress::CodecError;
 
-use crate::format::{FIRST_OFFSET, MAX_OFFSET, MIN_OFFSET};
+use crate::format::MAX_OFFSET;
+use crate::greedy::find_greedily;
 use crate::heap::zeroed;
+use crate::lazy::{WAYS, find_lazily};
 
 /// Bits of the hash for blocks of up to a page, and for longer ones.
 const PAGE_BITS: u32 = 12;
@@ -19,9 +21,20 @@ const PAGE: usize = 4096;
 /// three, and so on.
 const SKIP_SHIFT: u32 = 5;
 
+/// How long a search looks for matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// Takes the first match at each place.
+    Greedy,
+    /// In blocks longer than a page, looks for a better match before taking one. In a page there is
+    /// too little to find for the time that it takes.
+    Lazy,
+}
+
 /// The positions of bytes that were seen before, by their hash.
 #[derive(Debug)]
 pub(crate) struct Matcher {
+    effort: Effort,
     /// For blocks whose positions fit 16 bits.
     small: Vec<u16>,
     /// For longer blocks; empty until one comes.
@@ -30,20 +43,25 @@ pub(crate) struct Matcher {
 
 impl Matcher {
     /// Makes a matcher for blocks of up to this many bytes.
-    pub(crate) fn new(max_block_size: usize) -> Result<Matcher, CodecError> {
-        let mut matcher = Matcher { small: Vec::new(), large: Vec::new() };
+    pub(crate) fn new(max_block_size: usize, effort: Effort) -> Result<Matcher, CodecError> {
+        let mut matcher = Matcher { effort, small: Vec::new(), large: Vec::new() };
         matcher.reserve(max_block_size)?;
         Ok(matcher)
     }
 
     fn reserve(&mut self, block_len: usize) -> Result<(), CodecError> {
-        let entries = 1 << bits(block_len);
+        let ways = if self.is_lazy(block_len) { WAYS } else { 1 };
+        let entries = ways << bits(block_len);
         if block_len <= 1 << 16 && self.small.len() < entries {
             self.small = zeroed(entries)?;
         } else if block_len > 1 << 16 && self.large.len() < entries {
             self.large = zeroed(entries)?;
         }
         Ok(())
+    }
+
+    fn is_lazy(&self, block_len: usize) -> bool {
+        self.effort == Effort::Lazy && block_len > PAGE
     }
 
     /// Calls `with` for each match, in order, with the position and the number of the literals
@@ -60,10 +78,14 @@ impl Matcher {
         with: impl FnMut(usize, usize, usize, usize),
     ) -> Result<usize, CodecError> {
         self.reserve(block.len())?;
-        Ok(match (block.len() <= 1 << 16, bits(block.len())) {
-            (true, PAGE_BITS) => find::<u16, PAGE_BITS>(block, &mut self.small, with),
-            (true, _) => find::<u16, LONG_BITS>(block, &mut self.small, with),
-            (false, _) => find::<u32, LONG_BITS>(block, &mut self.large, with),
+        let (is_lazy, is_small) = (self.is_lazy(block.len()), block.len() <= 1 << 16);
+        let Matcher { small, large, .. } = self;
+        Ok(match (is_lazy, is_small, bits(block.len())) {
+            (true, true, _) => find_lazily::<u16, LONG_BITS>(block, small, with),
+            (true, false, _) => find_lazily::<u32, LONG_BITS>(block, large, with),
+            (false, true, PAGE_BITS) => find_greedily::<u16, PAGE_BITS>(block, small, with),
+            (false, true, _) => find_greedily::<u16, LONG_BITS>(block, small, with),
+            (false, false, _) => find_greedily::<u32, LONG_BITS>(block, large, with),
         })
     }
 
@@ -78,7 +100,7 @@ fn bits(block_len: usize) -> u32 {
 }
 
 /// A position in the form in which a table keeps it.
-trait HashSlot: Copy {
+pub(crate) trait HashSlot: Copy {
     const ZERO: Self;
     fn of(position: usize) -> Self;
     fn get(self) -> usize;
@@ -110,78 +132,49 @@ impl HashSlot for u32 {
 
 /// The shortest match that is searched for. The format allows shorter ones, but they save less than
 /// a sequence costs.
-const SHORTEST: usize = 5;
+pub(crate) const SHORTEST: usize = 5;
 /// The mask of [`SHORTEST`] bytes of a word.
-const FIVE: u64 = 0xFF_FFFF_FFFF;
+pub(crate) const FIVE: u64 = 0xFF_FFFF_FFFF;
 
 /// Hashes the first five bytes.
 #[inline(always)]
-fn hash<const BITS: u32>(word: u64) -> usize {
+pub(crate) fn hash<const BITS: u32>(word: u64) -> usize {
     const ODD: u64 = 0x9E37_79B1_85EB_CA87;
     ((word << 24).wrapping_mul(ODD) >> (u64::BITS - BITS)) as usize
 }
 
+/// Returns the distance to the next position to look at, after the last match ended at `anchor`.
+#[inline(always)]
+pub(crate) fn step(position: usize, anchor: usize) -> usize {
+    1 + ((position - anchor) >> SKIP_SHIFT)
+}
+
+/// Returns whether a candidate for a match is one: its first five bytes do not differ, and it is
+/// near enough.
+#[inline(always)]
+pub(crate) fn is_match(difference: u64, offset: usize) -> bool {
+    (difference & FIVE == 0) & (offset <= MAX_OFFSET)
+}
+
 /// Returns the eight bytes at a position.
 #[inline(always)]
-fn word(block: &[u8], at: usize) -> u64 {
+pub(crate) fn word(block: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(block[at..at + 8].try_into().expect("eight bytes"))
 }
 
 /// Returns marks of where five zero bytes begin in a word of eight. The lowest bit set is in the
 /// first such byte; bits above it mean nothing.
 #[inline(always)]
-fn five_zeros(difference: u64) -> u32 {
+pub(crate) fn five_zeros(difference: u64) -> u32 {
     let pairs = difference | difference >> 8;
     let fives = (pairs | pairs >> 16 | difference >> 32) as u32;
     fives.wrapping_sub(0x0101_0101) & !fives & 0x8080_8080
 }
 
-fn find<E: HashSlot, const BITS: u32>(
-    block: &[u8],
-    table: &mut [E],
-    mut with: impl FnMut(usize, usize, usize, usize),
-) -> usize {
-    let Some(limit) = block.len().checked_sub(8) else { return 0 };
-    let table = &mut table[..1 << BITS];
-    table.fill(E::ZERO);
-    let (mut position, mut anchor, mut last) = (MIN_OFFSET, 0, FIRST_OFFSET);
-    while position < limit {
-        let here = word(block, position);
-        let slot = &mut table[hash::<BITS>(here)];
-        // A nearer candidate means a run of a short pattern, which also repeats after 8 bytes, or
-        // soon will.
-        let candidate = slot.get().min(position - MIN_OFFSET);
-        *slot = E::of(position);
-        let repeats = five_zeros(here ^ word(block, position - last));
-        let difference = here ^ word(block, candidate);
-        // An entry that was never set is 0, and is compared like any other.
-        let hit = (difference & FIVE == 0) & (position - candidate <= MAX_OFFSET);
-        if !hit && repeats == 0 {
-            position += 1 + ((position - anchor) >> SKIP_SHIFT);
-            continue;
-        }
-        let ahead = (repeats.trailing_zeros() / 8) as usize;
-        let start = if repeats != 0 && (ahead == 0 || !hit) {
-            position + ahead
-        } else {
-            last = position - candidate;
-            position - equal_before(block, position, candidate).min(position - anchor)
-        };
-        let end = equal_until(block, start.max(position) + SHORTEST, last);
-        with(anchor, start - anchor, last, end - start);
-        (position, anchor) = (end, end);
-        if position < limit {
-            let inside = position - 2;
-            table[hash::<BITS>(word(block, inside))] = E::of(inside);
-        }
-    }
-    anchor
-}
-
 /// Returns how many bytes, up to eight, are equal before two positions. `candidate` is the lower
 /// one.
 #[inline(always)]
-fn equal_before(block: &[u8], position: usize, candidate: usize) -> usize {
+pub(crate) fn equal_before(block: &[u8], position: usize, candidate: usize) -> usize {
     if candidate < 8 {
         return 0;
     }
@@ -191,7 +184,7 @@ fn equal_before(block: &[u8], position: usize, candidate: usize) -> usize {
 
 /// Returns the first position from `at` on whose byte differs from the one `offset` before it.
 #[inline(always)]
-fn equal_until(block: &[u8], mut at: usize, offset: usize) -> usize {
+pub(crate) fn equal_until(block: &[u8], mut at: usize, offset: usize) -> usize {
     while at + 8 <= block.len() {
         let difference = word(block, at) ^ word(block, at - offset);
         if difference != 0 {
@@ -208,11 +201,12 @@ fn equal_until(block: &[u8], mut at: usize, offset: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::MIN_OFFSET;
 
     /// Checks that matches are real and in order, and that all other bytes are literals.
-    fn check(block: &[u8]) -> Vec<(usize, usize)> {
+    fn check(block: &[u8], effort: Effort) -> Vec<(usize, usize)> {
         let (mut at, mut found) = (0, Vec::new());
-        let mut matcher = Matcher::new(block.len()).unwrap();
+        let mut matcher = Matcher::new(block.len(), effort).unwrap();
         let anchor = matcher
             .find(block, |from, literals, offset, length| {
                 assert_eq!(from, at);
@@ -243,7 +237,7 @@ mod tests {
         let block: Vec<u8> = (0..512u64)
             .flat_map(|i| (0x7F00_1234_0000 + (((i * 0x9E37_79B1) >> 16) & 0xFFFF)).to_le_bytes())
             .collect();
-        let found = check(&block);
+        let found = check(&block, Effort::Greedy);
         let repeats = found.windows(2).filter(|pair| pair[0].0 == pair[1].0).count();
         assert!(repeats * 10 > found.len() * 8, "{repeats} of {}", found.len());
     }
@@ -251,9 +245,27 @@ mod tests {
     #[test]
     fn find_short_and_long_blocks_are_covered() {
         for len in [0, 1, 8, 9, 20, 100, 4096, 4097, 1 << 16, (1 << 16) + 1, 200_000] {
-            check(&vec![7; len]);
             let varied: Vec<u8> = (0..len).map(|i| ((i * i) >> 7) as u8 ^ (i % 7) as u8).collect();
-            check(&varied);
+            for effort in [Effort::Greedy, Effort::Lazy] {
+                check(&vec![7; len], effort);
+                check(&varied, effort);
+            }
         }
+    }
+
+    /// Six bytes match from one place, and 40 from another, one byte further.
+    #[test]
+    fn lazy_search_takes_the_better_match() {
+        let long: Vec<u8> =
+            (1..41u32).map(|i| (i.wrapping_mul(0x9E37_79B1) >> 24) as u8 | 1).collect();
+        let short = [&[0xFE], &long[..5], &[0xFC; 2]].concat();
+        let zeros = [0; 4200];
+        let parts: [&[u8]; 7] = [&zeros[..40], &short, &zeros[..40], &long, &zeros, &[0xFE], &long];
+        let block = [&parts.concat()[..], b"........."].concat();
+        let lengths = |effort| -> Vec<usize> {
+            check(&block, effort).into_iter().map(|(_, length)| length).collect()
+        };
+        assert_eq!(lengths(Effort::Lazy).last(), Some(&40));
+        assert!(lengths(Effort::Greedy).ends_with(&[6, 35]));
     }
 }

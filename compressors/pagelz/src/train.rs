@@ -18,7 +18,7 @@ use crate::format::{
 };
 use crate::huffman::Lengths;
 use crate::judge::TrainError;
-use crate::matcher::Matcher;
+use crate::matcher::{Effort, Matcher};
 use crate::model::{CodebookEntry, Model};
 use crate::streams::Streams;
 use crate::tables::Tables;
@@ -50,7 +50,7 @@ pub fn train(blocks: &[&[u8]]) -> Result<Vec<u8>, TrainError> {
     let step = blocks.len().div_ceil(MAX_SAMPLES);
     let blocks: Vec<&[u8]> = blocks.iter().copied().step_by(step).collect();
     let longest = blocks.iter().map(|block| block.len()).max().unwrap_or(0);
-    let mut matcher = Matcher::new(longest)?;
+    let mut matcher = Matcher::new(longest, Effort::Greedy)?;
     let codebook = codebook(&blocks, &mut matcher);
     let lengths = tables(&blocks, &codebook, &mut matcher, longest)?;
     Ok(Model { codebook, lengths }.to_bytes())
