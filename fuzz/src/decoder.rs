@@ -38,8 +38,8 @@ impl Decoder {
         Decoder { compressor, context }
     }
 
-    /// Decodes `bytes`, whose first two are the length of the block, then compresses them and
-    /// decodes the result.
+    /// Decodes `bytes`, whose first two are the length of the block, then compresses them, and a
+    /// block of that length made from them, and decodes the results.
     ///
     /// # Panics
     ///
@@ -50,6 +50,7 @@ impl Decoder {
         self.decode_anything(bytes, len);
         if (1..=MAX_BLOCK_LEN).contains(&bytes.len()) {
             self.round_trip(bytes);
+            self.round_trip(&stretched(bytes, len));
         }
     }
 
@@ -81,4 +82,15 @@ impl Decoder {
             None => self.compressor.decompress(bytes, block),
         }
     }
+}
+
+/// Returns a block that repeats the bytes, and differs a little in each repetition. So inputs, which
+/// are short, also make blocks that are searched as long ones are.
+fn stretched(bytes: &[u8], len: usize) -> Vec<u8> {
+    let mut block: Vec<u8> = bytes.iter().copied().cycle().take(len).collect();
+    for (repetition, part) in block.chunks_mut(bytes.len()).enumerate().skip(1) {
+        let changed = repetition * 31 % part.len();
+        part[changed] ^= repetition as u8;
+    }
+    block
 }
