@@ -2,7 +2,7 @@
 # Checks the packages as crates.io would get them.
 #
 #   1. `cargo publish --dry-run` takes all of them: metadata, files, order.
-#   2. Their tests and examples build from the packaged files alone. They run in the checkout.
+#   2. Their tests and examples compile from the packaged files alone. They run in the checkout.
 #   3. A crate of a reader who has seen README.md only builds and runs against those files, and
 #      compiles against the git address, with that of this checkout in its place (ci/reader.py).
 set -euo pipefail
@@ -14,7 +14,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
 rm -rf "$CARGO_TARGET_DIR/package"
-# Building them is left to step 2, which does it once for all.
+# Compiling them is left to step 2, which does it once for all.
 cargo publish --workspace --dry-run --no-verify --allow-dirty --locked --quiet
 cargo package $(ci/published.sh) --no-verify --allow-dirty --locked --quiet
 mkdir "$scratch/packages"
@@ -25,7 +25,7 @@ done
 cp Cargo.lock "$scratch"
 ci/reader.py README.md "$scratch"
 cd "$scratch"
-cargo test --workspace --quiet --no-run
+cargo check --workspace --all-targets --quiet
 for program in reader/src/bin/*.rs; do
     cargo run --quiet -p reader --bin "$(basename "$program" .rs)"
 done

@@ -76,6 +76,7 @@ fn keys_of_one_hash_are_stored() {
 
 /// A limit that was lower for a moment leaves an index that takes every key.
 #[test]
+#[cfg_attr(debug_assertions, ignore = "takes long; CI runs it optimized")]
 fn lowered_limit_leaves_usable_index() {
     let builder =
         Store::<u64>::builder().limit_bytes((8 << 20) * FULL as usize).at_limit(AtLimit::Evict);
@@ -112,6 +113,7 @@ fn emptied_index_becomes_small() {
 
 /// A shard whose blocks are in more pools than it has numbers for stores and loads as before.
 #[test]
+#[cfg_attr(debug_assertions, ignore = "takes long; CI runs it optimized")]
 fn blocks_in_thousands_of_pools_are_stored() {
     let store = builder().hasher(Constant).max_pending(10_000).build().unwrap();
     let pools = 2_200u64;

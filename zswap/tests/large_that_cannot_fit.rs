@@ -31,6 +31,7 @@ fn try_value(text: &str, random: usize, parts: usize) {
 /// Lengths that size classes round up by different amounts, and totals from 70 % of the limit to
 /// 99 %.
 #[test]
+#[cfg_attr(debug_assertions, ignore = "takes long; CI runs it optimized")]
 fn value_near_limit_fits_or_evicts_nothing() {
     for text in ["zsmalloc+lz4", "zsmalloc(chain=1)+lz4", "zsmalloc(chain=4)+lz4", "zbud+lz4"] {
         for random in [2100, 3600, 3800] {

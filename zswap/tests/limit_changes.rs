@@ -96,6 +96,7 @@ fn set_limit_converges_while_others_store() {
 
 /// In a chain of twenty stores, each stores into the next what it evicts.
 #[test]
+#[cfg_attr(debug_assertions, ignore = "takes long; CI runs it optimized")]
 fn long_chain_of_tiers_evicts_in_each() {
     let mut next: Option<Store<u64>> = None;
     let failed = Arc::new(AtomicUsize::new(0));
@@ -130,6 +131,7 @@ fn long_chain_of_tiers_evicts_in_each() {
 /// A value that could not be kept even if it were alone evicts nothing, whether it is shorter or
 /// longer than the limit.
 #[test]
+#[cfg_attr(debug_assertions, ignore = "takes long; CI runs it optimized")]
 fn value_fits_or_evicts_nothing() {
     for (text, limit) in [("zsmalloc+lz4", 4 * MIB), ("zbud+lz4", 2 * MIB)] {
         let store = builder()

@@ -209,6 +209,7 @@ fn unreadable_directory_leaves_only_misses() {
 /// A tier that refuses and whose segments cannot be compacted for a while is full, and loses
 /// nothing.
 #[test]
+#[cfg_attr(debug_assertions, ignore = "takes long; CI runs it optimized")]
 fn refusing_tier_survives_faults_of_compaction() {
     let faults =
         [BackingFault::Failed, BackingFault::FlippedBit, BackingFault::Torn, BackingFault::Panics];

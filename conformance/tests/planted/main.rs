@@ -112,6 +112,7 @@ fn failure(name: &'static str, case: impl FnOnce()) -> Option<Failed> {
 
 /// All in one test, because it silences the panics of the whole process.
 #[test]
+#[cfg_attr(debug_assertions, ignore = "takes long; CI runs it optimized")]
 fn planted_bugs_are_caught() {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
