@@ -84,8 +84,8 @@ impl Decoder {
     }
 }
 
-/// Returns a block that repeats the bytes, and differs a little in each repetition. So inputs, which
-/// are short, also make blocks that are searched as long ones are.
+/// Returns a block that repeats the bytes, and differs a little in each repetition. So inputs,
+/// which are short, also make blocks that are searched as long ones are.
 fn stretched(bytes: &[u8], len: usize) -> Vec<u8> {
     let mut block: Vec<u8> = bytes.iter().copied().cycle().take(len).collect();
     for (repetition, part) in block.chunks_mut(bytes.len()).enumerate().skip(1) {

@@ -11,9 +11,9 @@
 //! without a wait. If the last store of a sequence writes too much, the next sequence overwrites
 //! the surplus.
 //!
-//! A sequence with both lengths among the extensions takes a branch of its own: literals first, then
-//! the match. What the loop cannot take (a length of more than one byte there, or a sequence close to
-//! an end of the block) goes to `careful`, in which every access is checked.
+//! A sequence with both lengths among the extensions takes a branch of its own: literals first,
+//! then the match. What the loop cannot take (a length of more than one byte there, or a sequence
+//! close to an end of the block) goes to `careful`, in which every access is checked.
 //!
 //! The one file of this crate with unsafe code: loads and stores of fixed widths without a bounds
 //! check, at the end of the file. Debug builds check those of the block; [`DecodePosition::start`]
@@ -110,8 +110,8 @@ fn quick<'a, const XORED: bool>(
         let end = cursor.here + entry.length(more);
         if end > last_end || offset > cursor.here {
             let long = has_both_lengths(*token) && offset <= cursor.here;
-            // SAFETY: Q1: last_end is 32 less than the block's length. Q2: no offset is below 8; the
-            // other was checked.
+            // SAFETY: Q1: last_end is 32 less than the block's length. Q2: no offset is below 8;
+            // the other was checked.
             if long && unsafe { cursor.put_long::<XORED>(offset, last_end, block) } {
                 cursor.distance = offset as u32;
                 cursor.offsets = cursor.offsets.wrapping_add(entry.size.into());

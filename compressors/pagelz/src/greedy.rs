@@ -6,8 +6,8 @@ use crate::matcher::{
     HashSlot, SHORTEST, equal_before, equal_until, five_zeros, hash, is_match, step, word,
 };
 
-/// A match that repeats the last offset is taken unless another one is longer by more than this: its
-/// offset takes no bytes.
+/// A match that repeats the last offset is taken unless another one is longer by more than this:
+/// its offset takes no bytes.
 const REPEAT_ADVANTAGE: usize = 2;
 
 /// Calls `with` for each match, as [`Matcher::find`](crate::matcher::Matcher::find) says.

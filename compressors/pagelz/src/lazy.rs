@@ -98,8 +98,8 @@ fn note<E: HashSlot, const BITS: u32>(table: &mut [E], here: u64, position: usiz
     seen
 }
 
-/// Returns the best match at a position: one that repeats the last offset there or up to three bytes
-/// further, or one of those that the table has.
+/// Returns the best match at a position: one that repeats the last offset there or up to three
+/// bytes further, or one of those that the table has.
 #[inline(always)]
 fn best_at<E: HashSlot, const BITS: u32>(
     block: &[u8],
