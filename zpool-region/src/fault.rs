@@ -230,7 +230,9 @@ impl Engine {
             }
         }
         if !early {
-            for (unit, _) in plans() {
+            // Only those with a block that is invalidated below: an access to any other must not
+            // race with this.
+            for (unit, _) in plans().filter(|(_, (_, fingerprint))| stale(*fingerprint)) {
                 self.evict_units(unit..unit + 1);
             }
             invalidate();
