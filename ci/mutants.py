@@ -138,8 +138,8 @@ def key(mutant):
     return mutant.file, mutant.was.strip(), mutant.now.strip() or "(left out)"
 
 
-def limit():
-    """Gives the child a process group, and bounds its memory: a mutant may ask for all there is."""
+def isolate_child():
+    """Puts the child into its own session and bounds its memory: a mutant may ask for all of it."""
     os.setsid()
     resource.setrlimit(resource.RLIMIT_AS, (64 << 30, 64 << 30))
 
@@ -149,7 +149,7 @@ def run(command, cwd, seconds, **environment):
     environment = dict(os.environ, RUST_BACKTRACE="0", PROPTEST_CASES="64", **environment)
     child = subprocess.Popen(command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL,
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                             errors="replace", preexec_fn=limit)
+                             errors="replace", preexec_fn=isolate_child)
     try:
         out, _ = child.communicate(timeout=seconds)
         return child.returncode, out

@@ -141,7 +141,10 @@ def plant(tree, changes):
         path = tree / file
         text = path.read_text()
         if text.count(code) != 1:
-            sys.exit(f"{file}: `{code.strip()}` is there {text.count(code)} times: mend the list")
+            sys.exit(
+                f"{file}: `{code.strip()}` occurs {text.count(code)} times, not once:"
+                " update BUGS in ci/planted.py"
+            )
         before.setdefault(path, text)
         path.write_text(text.replace(code, replacement))
     return before

@@ -44,6 +44,6 @@ pub use bench_allocator::{BenchAllocator, BenchBoxes, BenchPool, density, pools,
 pub use density_boxes::density_of_boxes;
 pub use distinct::distinct_pages;
 pub use figure_row::{FigureRow, FigureRows};
-pub use input::{name_of, pages_of};
+pub use input::{Missing, check_all, name_of, pages_of, store_all};
 pub use objects::objects;
 pub use program::{Failure, Output, PrintedReport, child, child_task, exit};

@@ -55,8 +55,9 @@
 //!   that blocks readers hangs instead of failing.
 //! - The rule that `free` and other calls make no heap call needs a global allocator that counts,
 //!   which a library cannot bring. A suite's line takes the counter of the test program,
-//!   `heap_calls = closure`, and without one the case is ignored. A back end tests itself that its
-//!   metadata is right within 5 % (A2).
+//!   `heap_calls = closure`, and without one the case is ignored.
+//! - No case checks that metadata is right within 5 % (A2): that is left to the allocator's own
+//!   tests.
 //!
 //! # Features
 //!

@@ -69,7 +69,7 @@ impl Compressor for Null {
 
     fn compression_context(
         &self,
-        _max_block_len: usize,
+        _max_block_size: usize,
     ) -> Result<Box<dyn CompressionContext>, CodecError> {
         Ok(Box::new(NullContext))
     }

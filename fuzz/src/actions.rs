@@ -1,4 +1,4 @@
-//! Lists of actions out of bytes, and what they are done to.
+//! Decodes bytes into actions, and runs these on a pool or a store.
 
 use std::sync::Arc;
 
@@ -61,7 +61,7 @@ fn decode_one(bytes: &[u8]) -> Action {
     }
 }
 
-/// Does the actions to a pool of this driver, with frames of one size or the other.
+/// Runs the actions on a pool of this driver, over frames of 4 or 16 KiB.
 ///
 /// # Panics
 ///
@@ -69,7 +69,7 @@ fn decode_one(bytes: &[u8]) -> Action {
 pub fn on_pool(driver: &dyn ZPoolDriver, bytes: &[u8]) {
     let Some((first, actions)) = decode(bytes) else { return };
     let frame = if first % 4 == 0 { 16 << 10 } else { 4096 };
-    let actions = told(actions, &format!("--frame {frame}"));
+    let actions = print_if_requested(actions, &format!("--frame {frame}"));
     let source = Arc::new(FaultySource::new(Arc::new(HeapSource::new(frame)), FaultPlan::Never));
     let pool = driver.create(&PoolConfig::new(source.clone(), 4096)).expect("a pool");
     if let Err(error) = run(&actions, PoolModelRunner::new(&*pool, Some(&source))) {
@@ -77,7 +77,7 @@ pub fn on_pool(driver: &dyn ZPoolDriver, bytes: &[u8]) {
     }
 }
 
-/// Does the actions to a store.
+/// Runs the actions on a store.
 ///
 /// # Panics
 ///
@@ -85,7 +85,7 @@ pub fn on_pool(driver: &dyn ZPoolDriver, bytes: &[u8]) {
 pub fn on_store(bytes: &[u8]) {
     let Some((first, actions)) = decode(bytes) else { return };
     let spec = SPECS[usize::from(first) % (SPECS.len() - 1)];
-    let actions = told(actions, &format!("--store {spec}"));
+    let actions = print_if_requested(actions, &format!("--store {spec}"));
     let spec: PoolSpec = spec.parse().expect("a spec");
     let executor = Arc::new(Manual::new());
     let store = Store::<u64>::builder()
@@ -107,7 +107,7 @@ pub fn on_store(bytes: &[u8]) {
 }
 
 /// Prints the list if `PRINT_ACTIONS` is set, for `zlab replay` with these options.
-fn told(actions: Vec<Action>, options: &str) -> Vec<Action> {
+fn print_if_requested(actions: Vec<Action>, options: &str) -> Vec<Action> {
     if std::env::var_os("PRINT_ACTIONS").is_some() {
         print!("# zlab replay {options} FILE\n{}", to_text(&actions));
     }

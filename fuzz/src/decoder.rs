@@ -54,7 +54,8 @@ impl Decoder {
         }
     }
 
-    /// An error, or the same bytes whatever was in the block before.
+    /// Decodes twice, over different contents of the block. Both have to fail, or to return the
+    /// same bytes.
     fn decode_anything(&mut self, bytes: &[u8], len: usize) {
         let (mut one, mut other) = (vec![0x5A; len], vec![0xA5; len]);
         let outcomes = (self.decompress(bytes, &mut one), self.decompress(bytes, &mut other));

@@ -111,7 +111,7 @@ pub fn on_tier(input: &[u8]) -> u64 {
         .build()
         .unwrap();
     for (key, block) in (0..).zip(&*BLOCKS) {
-        // An error is none of the tier's: it evicts where it cannot write.
+        // Never fails because of the tier: a store that cannot write to it evicts.
         store.store(key, block).unwrap();
         let older = key / 2;
         check(&store, older);

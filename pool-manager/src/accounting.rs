@@ -27,9 +27,9 @@ impl PoolManager {
     /// Their [contexts](Self::context_bytes) may grow while blocks are loaded from them.
     ///
     /// - Up to 64 pools: exact.
-    /// - More pools: the call takes no longer than with 64. It asks the pools retired last and a
-    ///   few others, and adds the latest known bytes of the rest, which are an upper bound. One
-    ///   call in `pools / 8` asks all pools, and is exact.
+    /// - More pools: the call normally takes no longer than with 64. It asks the pools retired last
+    ///   and a few others, and adds the latest known bytes of the rest, which are an upper bound.
+    ///   One call in `pools / 8` asks all pools: it takes longer, and is exact.
     pub fn allocator_bytes_except(&self, pool: &PoolRef) -> usize {
         self.shared.allocator_bytes_bound(pool)
     }

@@ -107,7 +107,7 @@ impl ManagerBuilder {
         let (executor, queue) = match self.executor {
             Some(executor) => {
                 let executor = Arc::clone(&executor);
-                let capabilities = properties_of(&*executor);
+                let capabilities = capabilities_of(&*executor);
                 if capabilities.submit_in_no_block || capabilities.runs_on_caller {
                     (executor, None)
                 } else {
@@ -120,7 +120,7 @@ impl ManagerBuilder {
                 (worker.executor(), Some(JobQueue::Shared(worker)))
             }
         };
-        let capabilities = properties_of(&*executor);
+        let capabilities = capabilities_of(&*executor);
         let shared = Shared::new(executor, Notifier::new(self.observer));
         let config = Config {
             block_size: self.block_size,
@@ -147,7 +147,7 @@ impl ManagerBuilder {
 }
 
 /// Asks a foreign executor for its capabilities.
-fn properties_of(executor: &dyn Executor) -> ExecutorCapabilities {
+fn capabilities_of(executor: &dyn Executor) -> ExecutorCapabilities {
     catch(|| executor.capabilities()).unwrap_or(ExecutorCapabilities::CAUTIOUS)
 }
 

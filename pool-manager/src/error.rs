@@ -29,21 +29,21 @@ pub enum SwitchError {
     },
     /// A plug-in refused its parameters or failed to construct.
     Create {
-        /// The plug-in, as requested.
+        /// The plug-in, as requested or in canonical form.
         component: Component,
         /// The plug-in's error.
         error: CreateError,
     },
     /// A plug-in's constructor panicked. The panic was caught.
     Panicked {
-        /// The plug-in, as requested.
+        /// The plug-in, as requested or in canonical form.
         component: Component,
         /// The panic's message.
         message: String,
     },
-    /// Only one parameter was set, and the other was never chosen.
+    /// Only one component was set, and the other was never chosen.
     Incomplete {
-        /// The missing parameter: `"allocator"` or `"compressor"`.
+        /// The missing component: `"allocator"` or `"compressor"`.
         missing: &'static str,
     },
     /// Called from inside a plug-in's constructor, where it would wait for itself.

@@ -117,7 +117,7 @@ impl PoolManager {
     /// current then, or a later one.
     #[inline]
     pub fn switches(&self) -> u64 {
-        // Acquire: pairs with the Release in `replace_current`.
+        // Acquire: pairs with the Release in `replace_current` and in `cold.rs`.
         self.shared.counters.switches.load(Ordering::Acquire)
     }
 

@@ -21,7 +21,8 @@ pub(crate) struct Shared {
     pub(crate) notifier: Notifier,
 }
 
-/// Events so far. Each is a statistic: relaxed, and not synchronized with the others.
+/// Events so far. All but `switches` are statistics: relaxed, and not synchronized with the others.
+/// `switches` publishes the current pool: see `PoolManager::switches`.
 #[derive(Debug, Default)]
 pub(crate) struct ManagerCounters {
     pub(crate) switches: AtomicU64,

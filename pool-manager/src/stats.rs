@@ -26,9 +26,9 @@ pub struct ManagerStats {
     /// Destructors of allocators or contexts that panicked. The panics were caught, but memory that
     /// was not freed yet is lost.
     pub destructors_panicked: u64,
-    /// Jobs that the executor refused.
+    /// Destructions of pools that the executor refused, or on which its `submit` panicked.
     pub jobs_refused: u64,
-    /// Pools that exist: current, retired, and awaiting destruction.
+    /// Pools that exist: current, cold, retired, and awaiting destruction.
     pub pools_alive: usize,
     /// Existing pools that await destruction, without those that were given up
     /// ([`pools_leaked`](crate::pools_leaked)).

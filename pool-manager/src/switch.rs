@@ -1,7 +1,7 @@
 //! Switching: another allocator, another compressor, or both, while data lives in the pools.
 //!
-//! A switch holds the switch mutex and no other lock. It makes the new pool, publishes it, and only
-//! then retires the previous one.
+//! While it calls plug-ins, a switch holds the switch mutex and no other lock. It makes the new
+//! pool, publishes it, and only then retires the previous one.
 //!
 //! Destructors of plug-ins run before the mutex is locked or after it is unlocked, so a destructor
 //! may switch, or take a lock that another switching thread holds. That concerns refused jobs,
@@ -53,7 +53,7 @@ pub enum Switched {
 
 impl Switched {
     /// Returns the id of the pool that the call selected, current or cold.
-    pub fn pool(self) -> PoolId {
+    pub fn pool_id(self) -> PoolId {
         match self {
             Switched::Unchanged(id) | Switched::Created(id) | Switched::Revived(id) => id,
         }
@@ -90,7 +90,7 @@ impl PoolManager {
     /// pending pools itself when there are too many. So hold no lock that a plug-in's destructor
     /// takes.
     pub fn switch(&self, spec: &PoolSpec) -> Result<Switched, SwitchError> {
-        self.switch_to(Some(&spec.allocator), Some(&spec.compressor), false)
+        self.switch_to(Some(&spec.allocator), Some(&spec.compressor), None)
     }
 
     /// Changes the allocator and keeps the compressor.
@@ -105,7 +105,7 @@ impl PoolManager {
     ///
     /// As for [`switch`](Self::switch).
     pub fn set_allocator(&self, allocator: &Component) -> Result<Switched, SwitchError> {
-        self.switch_to(Some(allocator), None, false)
+        self.switch_to(Some(allocator), None, None)
     }
 
     /// Changes the compressor and keeps the allocator.
@@ -118,12 +118,12 @@ impl PoolManager {
     ///
     /// As for [`switch`](Self::switch).
     pub fn set_compressor(&self, compressor: &Component) -> Result<Switched, SwitchError> {
-        self.switch_to(None, Some(compressor), false)
+        self.switch_to(None, Some(compressor), None)
     }
 
     /// Replaces the current pool by a new one of the same spec, and retires it for good: it is
-    /// never revived. Returns a reference to the retired pool, or `None` if another pool has
-    /// become current meanwhile.
+    /// never revived. Returns a reference to the retired pool. If there is no current pool, or
+    /// another one has become current meanwhile, returns `None` and changes nothing.
     ///
     /// For a caller that has given up all its objects in the pool, and drops it as a whole.
     ///
@@ -136,15 +136,17 @@ impl PoolManager {
     /// As for [`switch`](Self::switch).
     pub fn renew(&self) -> Result<Option<PoolRef>, SwitchError> {
         let Some(old) = self.current() else { return Ok(None) };
-        self.switch_to(None, None, true)?;
-        Ok(PoolRef::block(&old).is_retired().then_some(old))
+        let switched = self.switch_to(None, None, Some(&old))?;
+        Ok(matches!(switched, Switched::Created(_)).then_some(old))
     }
 
+    /// Switches to what is chosen, and keeps the rest. `renew` is the pool to replace by a new one
+    /// of the same spec, if it is still current.
     fn switch_to(
         &self,
         allocator: Option<&Component>,
         compressor: Option<&Component>,
-        renew: bool,
+        renew: Option<&PoolRef>,
     ) -> Result<Switched, SwitchError> {
         might_block("switching pools");
         self.attempt(|requested, kept| {
@@ -199,21 +201,26 @@ impl PoolManager {
     fn switch_locked(
         &self,
         requested: &RequestedSpec,
-        renew: bool,
+        renew: Option<&PoolRef>,
         kept: &mut KeptPlugins,
     ) -> Result<Attempt, SwitchError> {
+        let current = self.current();
+        if let (Some(old), Some(current)) = (renew, &current)
+            && !PoolRef::same(old, current)
+        {
+            return Ok(Attempt::Done(Switched::Unchanged(current.id()), None));
+        }
         let incomplete = |missing| SwitchError::Incomplete { missing };
         let allocator = requested.allocator.as_ref().ok_or(incomplete("allocator"))?;
         let compressor = requested.compressor.as_ref().ok_or(incomplete("compressor"))?;
         let plan = self.resolve(allocator, compressor, kept)?;
-        if let Some(current) = self.current()
-            && *current.spec() == plan.spec
-            && !renew
+        if let Some(current) = current.filter(|current| *current.spec() == plan.spec)
+            && renew.is_none()
         {
             return Ok(Attempt::Done(Switched::Unchanged(current.id()), None));
         }
         if self.config.revive
-            && !renew
+            && renew.is_none()
             && let Some(done) = self.revive(&plan.spec)
         {
             return Ok(done);
@@ -221,7 +228,7 @@ impl PoolManager {
         if self.shared.gate.pending() >= self.config.max_pending {
             return Ok(Attempt::TooManyPending);
         }
-        self.create(plan, renew)
+        self.create(plan, renew.is_some())
     }
 
     /// Revives a live retired pool of `spec`, if there is one.

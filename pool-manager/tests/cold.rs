@@ -40,7 +40,7 @@ fn cold_pool_lives_beside_current_one() {
 #[test]
 fn switch_does_not_revive_cold_pool() {
     let manager = builder(&Script::new()).build(&spec("a+x")).unwrap();
-    let cold = manager.set_cold(&spec("b+y")).unwrap().pool();
+    let cold = manager.set_cold(&spec("b+y")).unwrap().pool_id();
     let Switched::Created(id) = manager.switch(&spec("b+y")).unwrap() else {
         panic!("not created")
     };
@@ -54,7 +54,7 @@ fn switch_does_not_revive_cold_pool() {
 fn replaced_cold_pool_is_retired_and_revived() {
     let script = Script::new();
     let manager = builder(&script).executor(Arc::new(Manual::new())).build(&spec("a+x")).unwrap();
-    let first = manager.set_cold(&spec("b+y")).unwrap().pool();
+    let first = manager.set_cold(&spec("b+y")).unwrap().pool_id();
     // A reference stands for an object in it.
     let held = manager.cold().unwrap();
     manager.set_cold(&spec("b+x")).unwrap();
@@ -103,11 +103,30 @@ fn bytes_of_cold_pool_are_counted() {
 fn set_cold_errors_change_nothing() {
     let script = Script::new();
     let manager = builder(&script).build(&spec("a+x")).unwrap();
-    let cold = manager.set_cold(&spec("b+y")).unwrap().pool();
+    let cold = manager.set_cold(&spec("b+y")).unwrap().pool_id();
     assert!(matches!(manager.set_cold(&spec("c+y")), Err(SwitchError::UnknownAllocator { .. })));
     script.on_create(|| Err(zpool_core::CreateError::OutOfMemory));
     assert!(matches!(manager.set_cold(&spec("b+x")), Err(SwitchError::Create { .. })));
     script.calm();
     manager.flush().unwrap();
     assert_eq!((manager.cold().unwrap().id(), manager.stats().pools_alive), (cold, 2));
+}
+
+/// A cold pool of the current pool's spec is a new pool. (The current pool was taken for a retired
+/// one, and got both roles.)
+#[test]
+fn cold_pool_of_current_spec_is_new() {
+    let manager = builder(&Script::new()).build(&spec("a+x")).unwrap();
+    let stored = store(&manager, b"object");
+    let Switched::Created(cold) = manager.set_cold(&spec("a+x")).unwrap() else {
+        panic!("not created")
+    };
+    assert_ne!(cold, stored.pool.id());
+    assert_eq!(states(&manager), [PoolState::Current, PoolState::Cold]);
+    // Once it is retired, it can be revived as the cold pool.
+    manager.switch(&spec("b+y")).unwrap();
+    manager.remove_cold();
+    let revived = manager.set_cold(&spec("a+x")).unwrap();
+    assert_eq!(revived, Switched::Revived(stored.pool.id()));
+    stored.free();
 }

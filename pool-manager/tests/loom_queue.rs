@@ -42,7 +42,7 @@ fn shutdown_and_submit_lose_no_job_or_wake_up() {
 
 /// Preemption bound 2.
 #[test]
-fn shutdown_now_gives_back_what_has_not_run() {
+fn shutdown_now_returns_what_has_not_run() {
     model(|| {
         let (queue, ran) = (WorkQueue::new("model").unwrap(), Arc::new(AtomicUsize::new(0)));
         queue.submit(marking(&ran)).unwrap();

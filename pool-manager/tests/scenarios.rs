@@ -248,7 +248,7 @@ fn concurrent_switches_return_own_results() {
         let told: Vec<_> = (0..2_000).map(|_| manager.switch(&spec(text)).unwrap()).collect();
         let specs = log.specs.lock();
         for switched in &told {
-            assert_eq!(specs[&switched.pool()], text, "{switched:?}");
+            assert_eq!(specs[&switched.pool_id()], text, "{switched:?}");
         }
         told
     };

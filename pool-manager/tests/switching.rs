@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use zpool_core::CreateError;
 use zpool_core::exec::Manual;
 use zpool_manager::{PoolManager, PoolState, SwitchError, Switched};
+use zpool_testing::executors::RefusingExecutor;
 
 /// A switch to a new spec makes a pool, and the empty previous one is destroyed.
 #[test]
@@ -218,6 +219,38 @@ fn awaited_destructor_may_switch() {
     manager.flush().unwrap();
     script.calm();
     assert_eq!(manager.stats().pools_alive, 1);
+}
+
+/// If another pool becomes current before `renew` has the mutex, `renew` changes nothing and
+/// returns no pool. (It renewed that pool, and returned the other one, which could be revived.)
+#[test]
+fn renew_after_racing_switch_changes_nothing() {
+    let script = Script::new();
+    let executor = Arc::new(RefusingExecutor::default());
+    let manager = Arc::new(builder(&script).executor(executor).build(&spec("a+x")).unwrap());
+    // The refused job of the first pool runs inside `renew`, before it takes the mutex.
+    let (inner, again) = (Arc::downgrade(&manager), AtomicBool::new(true));
+    script.on_destroy(move || {
+        if again.swap(false, Ordering::SeqCst)
+            && let Some(manager) = inner.upgrade()
+        {
+            manager.switch(&spec("a+y")).unwrap();
+        }
+    });
+    manager.switch(&spec("b+x")).unwrap();
+    let stored = store(&manager, b"object");
+    assert!(manager.renew().unwrap().is_none());
+    assert_eq!(manager.current().unwrap().spec().to_string(), "a+y");
+    assert_eq!(manager.stats().pools_created, 3);
+    let revived = manager.switch(&spec("b+x")).unwrap();
+    assert_eq!(revived, Switched::Revived(stored.pool.id()));
+    // Without a race, it makes a new pool and excludes the old one from revival.
+    let renewed = manager.renew().unwrap().unwrap();
+    assert_eq!(renewed.id(), stored.pool.id());
+    manager.switch(&spec("a+x")).unwrap();
+    assert!(matches!(manager.switch(&spec("b+x")).unwrap(), Switched::Created(_)));
+    stored.free();
+    script.calm();
 }
 
 /// A switch that finds too many pools awaiting destruction destroys the oldest one that no thread

@@ -3,7 +3,7 @@
 //! ```text
 //!   the code under test ──► FaultyBacking ──► MemoryBacking, or any other
 //!                                ▲
-//!   the test ── inject(call, when, fault), stalled(), release() ── lose(segment)
+//!   the test ── inject(call, when, fault), wait_until_stalled(n), release()
 //! ```
 
 use std::fmt;
@@ -120,12 +120,12 @@ pub enum FaultyCalls {
 pub enum BackingFault {
     /// Fails, and changes nothing.
     Failed,
-    /// Reports that there is no room, and changes nothing.
+    /// Changes nothing. A write reports that there is no room; a read or discard fails.
     Full,
     /// Does the first half, and fails: a write returns `Full`, a read is short and leaves
     /// garbage in the rest, a discard is as [`Failed`](Self::Failed).
     Torn,
-    /// Loses the segment. A read says so, a write or discard does not.
+    /// Loses the segment. A read reports that, a write or discard does not.
     Gone,
     /// Flips one bit of what is written or read.
     FlippedBit,
@@ -167,7 +167,7 @@ impl FaultyBacking {
         FaultyBacking { inner, state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Makes one above memory, with any capabilities.
+    /// Makes a faulty store over an empty [`MemoryBacking`] with these capabilities.
     pub fn in_memory(capabilities: BackingCapabilities) -> FaultyBacking {
         FaultyBacking::new(Arc::new(MemoryBacking::new(capabilities)))
     }

@@ -3,7 +3,8 @@
 use std::process::Command;
 
 /// Runs the test `test` of this program again, alone in a child process in which the environment
-/// variable `variable` has the value `value`. Returns what it printed, and passes its messages on.
+/// variable `variable` has the value `value`. Returns its standard output, and copies its standard
+/// error to this process's.
 ///
 /// The test itself asks for the variable to find out that it is the child.
 ///

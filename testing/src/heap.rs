@@ -30,7 +30,7 @@ pub struct CountingAllocator;
 /// The heap calls of one thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heap {
-    /// Allocations that succeeded. A reallocation is one of them and a free.
+    /// Allocations that were not refused here. A reallocation is one of them and a free.
     pub allocations: u64,
     /// Frees.
     pub frees: u64,
@@ -103,7 +103,7 @@ pub fn refusing_some<R>(refusal: Refusal, work: impl FnOnce() -> R) -> (R, bool)
 }
 
 /// Runs `work`, which is not under test, while this thread is refused nothing. Its requests do not
-/// count.
+/// count down a [`Refusal`], but [`Heap`] counts them.
 pub fn exempt<R>(work: impl FnOnce() -> R) -> R {
     let refusal = REFUSAL.replace(Refusal::Nothing);
     let result = work();

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   backing      a backing store in memory, and one that fails when it should
-//!   blocks       blocks of bytes that say which one they are
+//!   blocks       blocks of bytes that identify themselves
 //!   child        runs a test again in a process of its own
 //!   heap         a global allocator that counts calls and refuses memory, per thread
 //!   executors    executors that refuse, panic, spawn a thread per job, or run a script

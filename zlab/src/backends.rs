@@ -70,7 +70,7 @@ fn tables(report: &BackendsReport) -> String {
     let header = [
         "\nallocator",
         "largest\nobject",
-        "objects\na page",
+        "objects\nper page",
         "moves\nobjects",
         "\ncompacts",
         "\nreclaims",

@@ -168,7 +168,7 @@ pub(crate) struct AnalyzeArgs {
     #[arg(long, value_name = "N", value_parser = max_mib)]
     pub(crate) max_mib: Option<u64>,
     /// Measure only this allocator, such as `zsmalloc`; may be repeated
-    #[arg(long = "allocator", value_name = "NAME")]
+    #[arg(long = "allocator", value_name = "SPEC")]
     pub(crate) allocators: Vec<Component>,
     /// Measure only this compressor, such as `zstd(level=-1)`; may be repeated
     #[arg(long = "compressor", value_name = "SPEC")]
@@ -231,7 +231,8 @@ pub(crate) struct StormArgs {
     /// Milliseconds between two switches
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) delay_ms: u32,
-    /// Limit the store to this many MiB; the workers then store 16 times the limit, uncompressed
+    /// Limit the store to this many MiB; the workers then store 16 times as many bytes, counted
+    /// before compression
     #[arg(long, value_name = "N", value_parser = max_mib)]
     pub(crate) limit_mib: Option<u64>,
     /// The policy of the store at its limit
@@ -284,7 +285,7 @@ pub(crate) struct DensityArgs {
     #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) max_blocks: Option<NonZeroUsize>,
     /// Measure only this allocator, such as `zsmalloc(chain=16)`; may be repeated
-    #[arg(long = "allocator", value_name = "NAME")]
+    #[arg(long = "allocator", value_name = "SPEC")]
     pub(crate) allocators: Vec<Component>,
     /// Print one JSON object instead of a table
     #[arg(long)]

@@ -5,7 +5,7 @@
 //!   zlab analyze           blocks of processes or files ──► a store per pair ──► savings and costs
 //!   zlab analyze --sweep   levels, dictionaries, block sizes ──► recommended settings; a chart
 //!   zlab top               a running process ──► what it could save, again and again
-//!   zlab train             blocks ──► a zstd dictionary, if it pays on others
+//!   zlab train             blocks ──► a zstd dictionary or a pagelz model, if it pays on others
 //!   zlab storm             switch as fast as possible ──► was a block lost, did a caller block
 //!   zlab region            memory larger than its limit ──► was a byte wrong
 //!   zlab density           fill, replace, free half, compact ──► bytes held over bytes of objects
@@ -34,8 +34,8 @@
 //!
 //! # Where to read next
 //!
-//! Start with `cli` for the options, `analyze` and `storm` for the two programs, and `drivers` for
-//! what is compiled in. What other programs can use is in the crate `workload`.
+//! Start with `cli` for the options, `analyze` and `storm` for the two largest commands, and
+//! `drivers` for what is compiled in. What other programs can use is in the crate `workload`.
 
 mod analyze;
 mod backends;
@@ -45,6 +45,7 @@ mod cold;
 mod density;
 mod drivers;
 mod error;
+mod generated;
 mod help;
 mod output;
 #[cfg(target_os = "linux")]

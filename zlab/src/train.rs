@@ -24,8 +24,9 @@ pub(crate) struct TrainArgs {
     /// Files of blocks like those that you will store, or pipes; `-` is the standard input
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,
-    /// Write the dictionary here, for use as `zstd(dict=DICT)`; it contains bytes of the blocks.
-    /// `-` is the standard output, and the report then goes to the standard error
+    /// Write the dictionary or model here, for use as `zstd(dict=DICT)` or `pagelz(model=DICT)`; it
+    /// contains bytes of the blocks. `-` is the standard output, and the report then goes to the
+    /// standard error
     #[arg(short, long, value_name = "DICT")]
     pub(crate) output: PathBuf,
     /// Replace DICT if it exists; an input is never replaced
@@ -40,7 +41,7 @@ pub(crate) struct TrainArgs {
     /// Bytes per block of the store, 1 to 262144
     #[arg(long, value_name = "N", default_value = "4096", value_parser = block_size)]
     pub(crate) block_size: NonZeroUsize,
-    /// The most bytes of the dictionary, 256 to 1048576
+    /// The most bytes of a dictionary, 256 to 1048576; ignored with `--codec pagelz`
     #[arg(
         long,
         value_name = "N",

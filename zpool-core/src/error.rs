@@ -4,7 +4,8 @@ use core::fmt;
 
 use crate::handle::Handle;
 
-/// The error of a pool operation. The operation has not changed the pool.
+/// The error of a pool operation. A failed insert, read or free has changed no object. A failed
+/// reclaim may have released pages: see [`ReclaimError`](crate::ReclaimError).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PoolError {

@@ -206,7 +206,8 @@ pub trait ZPool: Send + Sync + Debug {
     fn validate(&self) -> Result<(), Violation>;
 
     /// Estimates the bytes that an object of `len` bytes adds to the pool if many objects of that
-    /// length are inserted, including what size classes and pages leave unused.
+    /// length are inserted, including what size classes and pages leave unused. The default
+    /// returns `len`.
     ///
     /// # Behavior
     ///

@@ -4,8 +4,9 @@
 #![allow(unsafe_code, reason = "a pool's side of a page source")]
 
 use std::fs;
+use std::sync::Arc;
 
-use zpool_core::page::{Discard, FramesRetained, MmapSource, PageSource, Run};
+use zpool_core::page::{BudgetedSource, Discard, FramesRetained, MmapSource, PageSource, Run};
 use zpool_testing::child::in_child;
 use zpool_testing::system::{ANSWERS, lock_memory, refuse};
 
@@ -31,7 +32,7 @@ fn frames_of(source: &MmapSource, run: &Run) -> usize {
 }
 
 /// Reserves and charges a run, and writes all of it.
-fn written(source: &MmapSource, frames: usize) -> Run {
+fn written(source: &dyn PageSource, frames: usize) -> Run {
     let run = source.reserve(frames).unwrap();
     source.charge(frames).unwrap();
     // SAFETY: there is no other reference into it.
@@ -50,7 +51,7 @@ fn discard(source: &MmapSource, run: &Run) -> Result<(), FramesRetained> {
     unsafe { source.discard(run, 0..run.len() / source.frame_size()) }
 }
 
-fn release(source: &MmapSource, runs: Vec<Run>) {
+fn release(source: &dyn PageSource, runs: Vec<Run>) {
     // SAFETY: runs of this source, without a reference into them.
     unsafe { source.release_all(&mut runs.into_iter()) };
 }
@@ -218,6 +219,28 @@ fn keep_on_the_books(answer: i32) {
     release(&source, vec![keep]);
     assert_eq!((source.retained_frames(), source.arenas()), (0, arenas - 1));
     assert!(full - resident() >= 800 * source.frame_size(), "the arena was unmapped");
+}
+
+/// Frames that the source behind a budget has kept count as charged, but not towards the budget.
+/// (They were not counted.)
+#[test]
+fn budget_counts_retained_frames_as_charged() {
+    if !in_child("budget_counts_retained_frames_as_charged") {
+        return;
+    }
+    let inner = Arc::new(MmapSource::new());
+    let source = BudgetedSource::new(inner.clone(), 5);
+    let (keep, run) = (written(&source, 1), written(&source, 4));
+    if !refuse(&ADVICE_AND_MOVES, libc::EPERM) {
+        return;
+    }
+    release(&source, vec![run]);
+    source.uncharge(4);
+    assert_eq!((source.retained_frames(), source.charged_frames()), (4, 5));
+    assert_eq!(inner.charged_frames(), 5);
+    source.charge(4).unwrap();
+    assert_eq!((source.charged_frames(), source.charge(1).is_err()), (9, true));
+    release(&source, vec![keep]);
 }
 
 /// Locked frames are kept if the system neither unlocks nor moves them, even if it does not report

@@ -42,8 +42,8 @@ impl BufferPool {
         self.memory.set_inherited(0, self.memory.len(), inherited)
     }
 
-    /// Takes a buffer. If all are taken, waits for a thread that has one, and such a thread never
-    /// waits itself.
+    /// Takes a buffer. If all are taken, waits for a thread that has one. Such a thread waits for
+    /// locks, but never for a buffer or a fault.
     pub(crate) fn take(&self) -> WindowBuffer<'_> {
         loop {
             let free = self.free.load(Ordering::Relaxed);

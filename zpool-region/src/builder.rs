@@ -97,7 +97,7 @@ impl RegionBuilder {
     }
 
     /// Sets the number of threads that serve faults (default 1, or 2 on a machine of 4 processors
-    /// and more). Has no effect in signal mode.
+    /// and more). At least 1, even in signal mode, which starts none.
     pub fn handler_threads(self, threads: usize) -> Self {
         RegionBuilder { handler_threads: threads, ..self }
     }
@@ -115,9 +115,9 @@ impl RegionBuilder {
         RegionBuilder { configure: Some(Box::new(configure)), ..self }
     }
 
-    /// Serves faults in the thread that faults, in a handler of `SIGBUS`. A fault then costs about
-    /// half of the time that a handler thread needs. Faults of the kernel are not served: see
-    /// [`hold`](Region::hold).
+    /// Serves faults in the thread that faults, in a handler of `SIGBUS`. A fault is then cheaper,
+    /// because no other thread has to be woken: see `--bin region`. Faults of the kernel are not
+    /// served: see [`hold`](Region::hold).
     ///
     /// # Safety
     ///

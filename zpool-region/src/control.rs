@@ -13,7 +13,8 @@ use crate::stats::RegionStats;
 /// [`Region::control`](crate::Region::control).
 ///
 /// Nothing here changes contents. Once the region is dropped, every call does nothing; a call that
-/// is under way keeps the region's memory until it returns.
+/// is under way keeps the region's memory until it returns. In a forked child, the rules of
+/// [`Region`](crate::Region#fork) hold.
 #[derive(Debug, Clone)]
 pub struct RegionControl {
     engine: Weak<Engine>,

@@ -34,7 +34,7 @@ pub enum RegionError {
     OtherProcess,
     /// `hold`: a part of the range cannot be brought back, and an access to it raises `SIGBUS`.
     Poisoned {
-        /// Offset of the first such byte.
+        /// Offset of the start of the first such page.
         at: usize,
     },
 }

@@ -42,7 +42,8 @@ impl RegionReserve {
         self.inherited.store(self.set_inherited(true).is_ok(), Ordering::Relaxed);
     }
 
-    /// Resumes the parent after a fork, successful or not.
+    /// Resumes the parent after a fork, successful or not. If the system refuses a thread, the
+    /// process aborts, because accessors would hang.
     ///
     /// # Safety
     ///
@@ -60,8 +61,9 @@ impl RegionReserve {
     ///
     /// # Errors
     ///
-    /// [`RegionError`]: the system refuses what the child's own region needs. Its memory is then
-    /// not to be used: missing pages would read as zeros.
+    /// [`RegionError`]: the system refuses a descriptor or a registration. The child must then not
+    /// use the memory: missing pages would read as zeros. If the system refuses a thread, the
+    /// process aborts, because accessors would hang.
     pub unsafe fn resume_in_child(&self) -> Result<(), RegionError> {
         if !self.inherited.load(Ordering::Relaxed) {
             return Err(RegionError::System(io::ErrorKind::OutOfMemory.into()));

@@ -70,7 +70,8 @@ impl Handlers {
         Ok(handlers)
     }
 
-    /// Ends the threads and waits for them. There must be no access in flight.
+    /// Ends the threads and waits for them. Accesses in flight wait until handlers are started
+    /// again.
     pub(crate) fn stop(&mut self) {
         // An eventfd takes 2^64 - 2 such writes. If the program has closed it, the threads cannot
         // be stopped, and waiting for them would never end.

@@ -52,6 +52,10 @@ impl<'a> HeldUnits<'a> {
 
 impl Drop for HeldUnits<'_> {
     fn drop(&mut self) {
+        if !self.engine.is_ours() {
+            // A forked child has no pages to put away, and its copy of a lock may be held for ever.
+            return;
+        }
         self.engine.residents.lock().release(&self.units);
         self.engine.refresh_store_bytes();
         self.engine.balance();

@@ -63,9 +63,9 @@
 //! - **S5 No lost bytes.** If the store refuses a unit, its page moves back. If a block cannot be
 //!   read, accesses raise `SIGBUS` (`UFFDIO_POISON`), which is counted.
 //! - **S6 Progress.** Serving a fault touches no memory of a region and, once warm, makes no heap
-//!   call. It waits only for owners, which never wait for a fault. A handler never unwinds: a panic
-//!   would be a bug of this crate, and ends the process, because a dead handler would hang every
-//!   accessor.
+//!   call, except where a table of the store's allocator has to grow. It waits only for owners,
+//!   which never wait for a fault. A handler never unwinds: a panic would be a bug of this crate,
+//!   and ends the process, because a dead handler would hang every accessor.
 //! - **S7 The drop has no access in flight**, because it needs the region to itself.
 //! - **S8 Locked memory is refused, or stays.** A program that locks all future memory cannot build
 //!   a region. Parts that are locked later are not put away. (`mlock` of a part that is not
@@ -88,9 +88,10 @@
 //!
 //! # Limit
 //!
-//! The limit is exceeded by at most a batch and a window of 16 units each, by what is held or
-//! pinned, and by data that does not compress: [`RegionStats::over_limit_bytes`]. The store never
-//! evicts.
+//! Before it reclaims, each handler thread may exceed the limit by 16 faults of up to 16 units
+//! each. In signal mode, each faulting thread may exceed it by one window. What is held, pinned or
+//! does not compress exceeds it for longer: [`RegionStats::over_limit_bytes`]. Reclaim leaves 64
+//! units resident, whatever the limit is. The store never evicts.
 //!
 //! # Features
 //!

@@ -48,7 +48,8 @@ pub(crate) enum FaultServer {
 /// # Bytes that cannot be brought back
 ///
 /// If a block cannot be decompressed, each access to its page raises `SIGBUS`, which ends a process
-/// that does not handle it. [`discard`](Region::discard) makes such a page usable again.
+/// that does not handle it. To make such a page usable again, [`discard`](Region::discard) all of
+/// it.
 ///
 /// # Dropping
 ///
@@ -58,8 +59,9 @@ pub(crate) enum FaultServer {
 /// # Fork
 ///
 /// A child that is forked without an `exec` does not have the region's memory: an access ends it
-/// with `SIGSEGV`, instead of reading zeros. In the child, calls about cold parts and the drop do
-/// nothing, and `hold` is an error.
+/// with `SIGSEGV`, instead of reading zeros. In the child, `evict`, `prefetch`, `discard` and the
+/// drop do nothing, and `hold` is an error. Do not call `switch` or `stats` there, because another
+/// thread of the parent may have held a lock of the store at the fork.
 pub struct Region {
     pub(crate) len: usize,
     /// Dropped before the engine; both are left alone in a forked child.
@@ -140,8 +142,11 @@ impl Region {
         self.engine.prefetch_units(self.engine.units_of(&range, self.len));
     }
 
-    /// Makes a range read as zeros, and frees its pages and blocks. Pages that were lost are usable
-    /// again.
+    /// Makes a range read as zeros.
+    ///
+    /// Frees the pages and blocks that lie wholly in it, and makes lost ones usable again. Pages
+    /// that it covers in part are written, which raises `SIGBUS` if they were lost: pass whole
+    /// pages then.
     ///
     /// # Panics
     ///
@@ -150,6 +155,9 @@ impl Region {
         let unit = self.engine.unit;
         // Panics if the range is not inside.
         self.engine.units_of(&range, self.len);
+        if !self.engine.is_ours() {
+            return;
+        }
         let whole = range.start.div_ceil(unit)..range.end / unit;
         let whole =
             if range.end == self.len { whole.start..self.len.div_ceil(unit) } else { whole };
@@ -170,7 +178,8 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// [`RegionError::Poisoned`].
+    /// [`RegionError::Poisoned`] if a page of the range was lost, [`RegionError::OtherProcess`] in
+    /// a forked child.
     ///
     /// # Panics
     ///

@@ -72,7 +72,8 @@ impl Residents {
         self.queues.len(Fifo::Small as usize) + self.queues.len(Fifo::Main as usize)
     }
 
-    /// Returns the bytes of the tables that were ever written.
+    /// Returns the bytes of the tables: all of `words`, and the queues as far as they were ever
+    /// written.
     pub(crate) fn bytes(&self) -> usize {
         self.words.len() * size_of::<u32>() + self.queues.bytes()
     }

@@ -157,6 +157,10 @@ extern "C" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, context: *mut
 /// Serves one fault. Returns false if the access has to fail.
 fn serve(engine: &Engine, address: usize, write: bool) -> bool {
     let Some(unit) = engine.unit_at(address) else { return false };
+    // A forked child may have another mapping there. The descriptor is that of its parent's memory.
+    if !engine.is_ours() {
+        return false;
+    }
     engine.note_fault();
     loop {
         match engine.serve(unit, write) {

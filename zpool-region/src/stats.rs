@@ -23,7 +23,8 @@ pub struct RegionStats {
     /// Bytes by which the two exceed the limit now, because data does not compress, pages are
     /// pinned or held, or a batch is under way.
     pub over_limit_bytes: usize,
-    /// Bytes of the tables of the region outside the store, as far as they were ever written.
+    /// Bytes of the tables of the region outside the store: 5 per unit, and the queues as far as
+    /// they were ever written.
     pub table_bytes: usize,
     /// Units that the store has a block of.
     pub stored_units: usize,

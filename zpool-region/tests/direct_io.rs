@@ -56,8 +56,6 @@ fn s1_direct_reads_survive_reclaim() {
         let mut wrong = 0;
         for _ in 0..READS {
             region.discard(0..READ);
-            // Held, so that the kernel finds all pages even if it may not fault; the hold ends
-            // before the read does, as for a program that forgot it.
             let mut read = 0;
             while read < READ {
                 // A kernel that cannot fault pages in reads less, or nothing: touch and try again.

@@ -5,6 +5,7 @@
 mod common;
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
 
@@ -68,6 +69,7 @@ fn s4_forked_child_reads_no_zeros() {
         }
         let ended = fork(|| {
             region.prefetch(0..LEN);
+            region.discard(1..LEN);
             let held = region.hold(0..PAGE);
             i32::from(region.evict(0..LEN) != 0 || !matches!(held, Err(RegionError::OtherProcess)))
         });
@@ -80,6 +82,57 @@ fn s4_forked_child_reads_no_zeros() {
         assert_eq!(ended.code(), Some(0), "{ended:?}");
         assert!(has(region.as_ref().unwrap(), 1), "the parent has all of it");
     }
+}
+
+/// S4: the end of a hold in a forked child does not try to put pages away.
+#[test]
+fn s4_hold_that_ends_in_a_child_does_nothing() {
+    for mode in [Mode::Threads(1), Mode::Signal] {
+        let Some(mut region) = build(with_mode(builder().limit_bytes(2 * LEN), mode)) else {
+            return;
+        };
+        fill(&mut region, 5);
+        let control = region.control();
+        let mut held = Some(region.hold(0..LEN).unwrap());
+        // Held pages stay, so the region is over this limit.
+        control.set_limit(LEN / 2);
+        let ended = fork(|| {
+            drop(held.take());
+            // Pages of the parent do not move, and would count as pinned.
+            i32::from(control.stats().unwrap().units_pinned != 0)
+        });
+        assert_eq!(ended.code(), Some(0), "{mode:?}: {ended:?}");
+        assert_eq!(control.stats().unwrap().units_evicted, 0);
+        drop(held);
+        assert!(control.stats().unwrap().units_evicted > 0);
+        assert!(has(&region, 5), "{mode:?}");
+    }
+}
+
+/// S4: if a forked child maps a file where the region was, our handler does not serve its `SIGBUS`.
+#[test]
+#[allow(unsafe_code, reason = "maps a file over a region in a child")]
+fn s4_sigbus_of_a_child_is_not_served() {
+    let Some(mut region) = build(with_mode(builder(), Mode::Signal)) else { return };
+    fill(&mut region, 6);
+    region.evict(0..LEN);
+    let empty = tempfile::tempfile().unwrap();
+    let ended = fork(|| {
+        let start = region.as_ptr().cast_mut();
+        let flags = libc::MAP_SHARED | libc::MAP_FIXED;
+        // SAFETY: ends the child if the access below is repeated for ever.
+        unsafe { libc::alarm(20) };
+        // SAFETY: the child does not have the region, so nothing is replaced.
+        let over =
+            unsafe { libc::mmap(start.cast(), LEN, libc::PROT_READ, flags, empty.as_raw_fd(), 0) };
+        if over != start.cast() {
+            return 1;
+        }
+        // SAFETY: behind the end of the file, so this raises `SIGBUS`.
+        i32::from(unsafe { start.read_volatile() })
+    });
+    assert_eq!(ended.signal(), Some(libc::SIGBUS), "{ended:?}");
+    assert!(has(&region, 6));
 }
 
 /// S4: the descriptor is closed in a program that a child starts.

@@ -6,15 +6,15 @@
 //!  |   generation   |      pins      |state|  unused  |  bytes, less 1   |
 //!  +----------------+----------------+-----+----------+------------------+
 //!
-//!   Free ──fill──► Filling ──set_live──► Live ──kill, no pins──► Free, next generation
-//!    ▲                │                   │                       ▲
-//!    └────cancel──────┘                   └──kill, pinned──► Zombie ──last unpin, finish_zombie
+//!   Free ──claim──► Claimed ──set_live──► Live ──kill, no pins──► Free, next generation
+//!    ▲                 │                   │                       ▲
+//!    └─────cancel──────┘                   └──kill, pinned──► Zombie ──last unpin, finish_zombie
 //! ```
 //!
-//! `fill`, `cancel`, `kill` and `finish_zombie` run under the pool's lock, so the word agrees with
+//! `claim`, `cancel`, `kill` and `finish_zombie` run under the pool's lock, so the word agrees with
 //! the page's chunks whenever the lock is held. `set_live`, `pin` and `unpin` take no lock. A
-//! reader needs only this word, because the buddy's number and the length say where the object
-//! lies.
+//! reader needs only this word, because the buddy's number and the length determine where the
+//! object lies.
 
 use core::fmt;
 

@@ -201,6 +201,15 @@ impl Geometry {
         Chunks(len.div_ceil(self.chunk()) as u8)
     }
 
+    /// Returns the bytes of frames that an object of `len` bytes takes if the pool has many of that
+    /// length. Objects of up to half a page pair, and longer ones are alone in their page.
+    pub(crate) fn footprint(self, len: usize) -> usize {
+        let chunks = self.chunks_for(len.clamp(1, self.page));
+        let bytes = self.frames(BuddySide::First, chunks).count() * self.frame;
+        let paired = self.frames_per_page() == 1 && chunks.count() <= CHUNKS_PER_PAGE / 2;
+        if paired { self.page / 2 } else { bytes.max(len) }
+    }
+
     /// Returns where a buddy of `chunks` chunks begins, in bytes from the front of the page.
     pub(crate) fn offset(self, side: BuddySide, chunks: Chunks) -> usize {
         match side {
@@ -264,6 +273,27 @@ mod tests {
         }
         assert_eq!(Geometry::new(262_144, 4096).frames(BuddySide::First, Chunks(64)).count(), 64);
         assert_eq!(g.frames(BuddySide::Last, Chunks::NONE), FrameSet::NONE);
+    }
+
+    /// In a page of one frame, an object takes half a page or all of it. In a page of several
+    /// frames it takes those that it lies on.
+    #[test]
+    fn footprint_is_half_page_or_frames_touched() {
+        for (page, frame, len, expected) in [
+            (4096, 4096, 1, 2048),
+            (4096, 4096, 2048, 2048),
+            (4096, 4096, 2049, 4096),
+            (4096, 4096, 4096, 4096),
+            (4096, 16_384, 4096, 8192),
+            (16_384, 4096, 1, 4096),
+            (16_384, 4096, 4097, 8192),
+            (16_384, 4096, 8192, 8192),
+            (16_384, 4096, 8193, 12_288),
+            (16_384, 4096, 16_384, 16_384),
+        ] {
+            let g = Geometry::new(page, frame);
+            assert_eq!(g.footprint(len), expected, "{len} bytes in {g:?}");
+        }
     }
 
     #[test]

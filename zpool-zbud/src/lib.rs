@@ -23,8 +23,9 @@
 //!
 //! # Density
 //!
-//! - There are at most two objects per page, so an object never takes less than half a page.
-//!   Objects of up to half a page (32 chunks) always pair, because any hole next to one takes any
+//! - There are at most two objects per page. So if a page is one frame, an object never takes less
+//!   than half of it. In a page of several frames it takes at least the frames that it lies on.
+//! - Objects of up to half a page (32 chunks) always pair, because any hole next to one takes any
 //!   other.
 //! - An object never takes more than a page: an empty page is used before another one is reserved.
 //!   So compared to one object per page, only the tables are lost: some 50 bytes per page.
@@ -79,9 +80,10 @@
 //!
 //! # Concurrency
 //!
-//! - There is one lock per pool, held for a few list steps. No copy, heap call, page source call or
-//!   eviction runs under it, except that a vector may grow by one pointer. With `wipe_on_free`, the
-//!   freed object is also overwritten under it. It is a leaf: no other lock is taken under it.
+//! - There is one lock per pool, held for a few list steps, except by `validate`. No copy, heap
+//!   call, page source call or eviction runs under it, except that the vector of runs may be
+//!   reallocated. With `wipe_on_free`, the freed object is also overwritten under it. It is a leaf:
+//!   no other lock is taken under it.
 //! - A read takes no lock. One compare-exchange pins the buddy and returns the object's length, and
 //!   one subtraction unpins it.
 //!

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   actor                   may                             from                until
-//!   ClaimedChunks           write the bytes of one buddy    Buddy::fill         set_live | cancel
+//!   ClaimedChunks           write the bytes of one buddy    Buddy::claim        set_live | cancel
 //!   a guard                 read the bytes of one buddy     Buddy::pin          Buddy::unpin
 //!   IsolatedPages (trim,    discard frames of its pages     ZbudState::isolate  ZbudState::relink
 //!     the job, reclaim)       that no buddy lies on
@@ -182,9 +182,9 @@ impl<'a> IsolatedPages<'a> {
         self.len
     }
 
-    /// Returns whether the objects of a [single](Self::one) page are gone, so that all its frames
-    /// can be released.
-    pub(crate) fn is_now_empty(&mut self) -> bool {
+    /// Recomputes which frames of a [single](Self::one) page can be released. Returns whether no
+    /// object is left in it.
+    pub(crate) fn refresh(&mut self) -> bool {
         let state = self.core.lock();
         let (page, frames) = &mut self.pages[0];
         let entry = state.page(*page);

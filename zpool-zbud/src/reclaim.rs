@@ -68,7 +68,7 @@ impl ZbudCore {
             let Some(Candidate { mut page, objects }) = self.choose() else { continue };
             // The page alone shows whether all are gone: other threads may have freed them as well.
             let _ = objects.into_iter().flatten().try_for_each(|object| self.evict(object, owner));
-            if page.is_now_empty() {
+            if page.refresh() {
                 // If the system does not take this page, it takes no other one.
                 return page.release().pages > 0;
             }

@@ -122,6 +122,10 @@ impl ZPool for Zbud {
         self.capabilities
     }
 
+    fn footprint(&self, len: usize) -> usize {
+        self.core.geometry.footprint(len)
+    }
+
     fn insert(&self, object: &[u8]) -> Result<Handle, PoolError> {
         let (len, max) = (object.len(), self.capabilities.max_object_len);
         if len == 0 {

@@ -46,6 +46,27 @@ fn one_object_per_page_at_worst() {
     assert_eq!((short.len(), source.charged_frames()), (1000, handles.len() + full.div_ceil(2)));
 }
 
+/// The footprint of an object is its share of the charged bytes of a pool with many of that length.
+/// (It was the length, although a short object takes half a page.)
+#[test]
+fn footprint_is_share_of_charged_bytes() {
+    for (frame, max) in [(4096, 4096), (16_384, 4096), (4096, 16_384), (4096, 65_536)] {
+        let lens = [1, 65, max / 8, max / 4 + 1, max / 2, max / 2 + 1, max * 3 / 4, max - 1, max];
+        for len in lens {
+            let source = Arc::new(HeapSource::new(frame));
+            let pool = ZbudDriver.create(&PoolConfig::new(source.clone(), max)).unwrap();
+            let empty = pool.footprint(len);
+            let handles: Vec<_> = (0..200).map(|_| put(&*pool, len)).collect();
+            let share = source.charged_bytes() / handles.len();
+            assert_eq!(
+                (pool.footprint(len), empty),
+                (share, share),
+                "{len} of {max} bytes, frames of {frame}"
+            );
+        }
+    }
+}
+
 #[test]
 fn one_object_may_fill_a_page() {
     let (pool, source) = pool(PAGE);

@@ -77,7 +77,7 @@
 //!   | `step=8,chain=1`, frames of 64 KiB, the longest objects | 2^14 |
 //! - A pool has at most 2^28 - 64 objects. An insert beyond that fails with
 //!   [`OutOfMemory`](zpool_core::PoolError::OutOfMemory).
-//! - Any number of guards may hold an object.
+//! - Any number of guards may hold an object, if there is memory to count those beyond 128.
 //! - Compaction never exceeds the frames that it began with by more than 128 KiB or twice the
 //!   frames that the longest object may lie in, whichever is larger.
 //!
@@ -90,7 +90,9 @@
 //!
 //! # When memory runs out
 //!
-//! - `read`, `free`, `free_many`, `exchange`, `trim` and the drop of a pool need no heap.
+//! - `read` (of an object with up to 128 guards), `free`, `free_many`, `exchange`, `trim` and the
+//!   drop of a pool need no heap. A read beyond that fails with
+//!   [`TooManyReaders`](zpool_core::PoolError::TooManyReaders) if the heap refuses memory.
 //! - An insert whose tables cannot grow fails with
 //!   [`OutOfMemory`](zpool_core::PoolError::OutOfMemory) and leaves nothing behind.
 //! - Compaction moves fewer objects, or none, if it cannot note what to move. It still releases
@@ -110,8 +112,8 @@
 //!   source and the executor are called under no lock.
 //! - A read or an exchange takes no lock. A read writes to no cache line that readers on other CPUs
 //!   write to: see `handle::hazards`.
-//! - `free` and the drop of a guard take at most one class lock and one leaf lock. They leave the
-//!   rest to a job, the next insert, or `trim`.
+//! - `free` and the drop of a guard take at most one class lock, and leaf locks one at a time. They
+//!   leave the rest to a job, the next insert, or `trim`.
 //! - Magazines serve most frees and inserts with one exchange and no lock: see `class::magazines`.
 //!
 //! # Features

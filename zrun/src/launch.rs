@@ -18,7 +18,7 @@ const LIBRARY_VARIABLE: &str = "ZRUN_LIBRARY";
 #[derive(Debug, Clone)]
 pub struct Launch {
     limit: usize,
-    min_block_bytes: Option<usize>,
+    at_least: Option<usize>,
     spec: Option<PoolSpec>,
     report: Option<PathBuf>,
     library: Option<PathBuf>,
@@ -73,13 +73,13 @@ impl LaunchError {
 impl Launch {
     /// Creates settings with a limit in bytes for the large memory of each process.
     pub fn new(limit: usize) -> Launch {
-        Launch { limit, min_block_bytes: None, spec: None, report: None, library: None }
+        Launch { limit, at_least: None, spec: None, report: None, library: None }
     }
 
-    /// Sets the least bytes of a mapping or heap block that goes to the region (default: 1 MiB).
+    /// Sets the fewest bytes of a mapping or heap block that goes to the region (default: 1 MiB).
     #[must_use]
-    pub fn min_block_bytes(self, bytes: usize) -> Launch {
-        Launch { min_block_bytes: Some(bytes), ..self }
+    pub fn at_least(self, bytes: usize) -> Launch {
+        Launch { at_least: Some(bytes), ..self }
     }
 
     /// Sets the pool that pages are put away to (default: that of zswap).
@@ -128,7 +128,7 @@ impl Launch {
     }
 
     #[cfg(not(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64")))]
-    #[allow(clippy::unused_self, reason = "as above")]
+    #[allow(clippy::unused_self, reason = "the version for Linux reads the settings")]
     fn check_region(&self) -> Result<(), LaunchError> {
         Err(LaunchError::Unsupported("this needs 64-bit Linux with glibc".to_owned()))
     }
@@ -177,7 +177,7 @@ impl Launch {
         let mut command = Command::new(program);
         command.args(arguments).env("LD_PRELOAD", preload);
         command.env("ZRUN_LIMIT", self.limit.to_string());
-        if let Some(bytes) = self.min_block_bytes {
+        if let Some(bytes) = self.at_least {
             command.env("ZRUN_AT_LEAST", bytes.to_string());
         }
         if let Some(spec) = &self.spec {

@@ -74,7 +74,7 @@ fn main() -> ExitCode {
 fn run(options: Options) -> u8 {
     let mut launch = Launch::new(options.limit);
     if let Some(bytes) = options.at_least {
-        launch = launch.min_block_bytes(bytes);
+        launch = launch.at_least(bytes);
     }
     if let Some(spec) = options.spec {
         launch = launch.spec(spec);

@@ -77,7 +77,7 @@ scenarios!(
     unmapped,
 );
 
-/// A compiler that has its own allocator in place of `malloc` runs, and without a limit if so.
+/// rustc runs under zrun, whether or not it brings its own `malloc`.
 #[test]
 fn program_with_its_own_malloc_runs() {
     let Some(launch) = launch() else { return };
@@ -93,6 +93,21 @@ fn program_with_its_own_malloc_runs() {
     let ended = output(&mut launch.command(rustc, arguments).unwrap());
     assert!(ended.status.success(), "{ended:?}");
     assert!(output(&mut Command::new(program)).status.success());
+}
+
+/// Settings that are not text are an error, and not the defaults.
+#[test]
+fn settings_that_are_not_text_are_refused() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let Some(launch) = launch() else { return };
+    for (name, part) in [("ZRUN_AT_LEAST", "is not a number"), ("ZRUN_SPEC", "is not text")] {
+        let mut command = launch.command(EXERCISE, ["exit_code"]).unwrap();
+        let ended = output(command.env(name, OsStr::from_bytes(b"\xff")));
+        let error = String::from_utf8(ended.stderr).unwrap();
+        assert!(error.contains(&format!("without a limit: {name} {part}")), "{error}");
+        assert_eq!(ended.status.code(), Some(42));
+    }
 }
 
 /// The exit code is that of the program, and nothing is printed for one that needed no region.

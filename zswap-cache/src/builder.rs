@@ -92,11 +92,11 @@ impl<K, S, M> CacheBuilder<K, S, M> {
     /// Sets a listener that receives the key, the length in bytes and the cause of each removal,
     /// after the memory is freed (default: none).
     ///
-    /// It runs on the thread whose call removed the entry, with no lock held, and may use the
-    /// cache. It is not called for what it removes itself, so that it cannot recurse for ever; what
-    /// it stores does not evict. Its panics are contained and
-    /// [counted](crate::CacheStats::listeners_panicked). It is not called for what the drop of the
-    /// cache removes.
+    /// It runs with no lock held on the thread that removed the entry, which may be one of the
+    /// executor if the store has a tier, and may use the cache. It is not called for what it
+    /// removes itself, so that it cannot recurse for ever; what it stores does not evict. Its
+    /// panics are contained and [counted](crate::CacheStats::listeners_panicked). It is not called
+    /// for what the drop of the cache removes.
     pub fn on_removal(
         self,
         listener: impl Fn(&K, usize, RemovalCause) + Send + Sync + 'static,

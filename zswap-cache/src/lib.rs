@@ -56,8 +56,9 @@
 //!
 //! - A look-up returns the value last stored under its key, or nothing, and nothing that has
 //!   expired. An insert that fails leaves nothing under its key.
-//! - A value computed in a flight is not stored if its key was removed, or stored otherwise,
-//!   meanwhile: what the loader read may be older than that.
+//! - A value computed in a flight is not stored if [`remove`](Cache::remove) or
+//!   [`clear`](Cache::clear) removed its key meanwhile, or another value was stored under it: what
+//!   the loader read may be older than that. That holds even if the other value is gone by then.
 //! - No wait without a way out: a flight ends when its loader returns, fails or panics. A loader
 //!   that needs the value it computes, by whatever chain of loaders and caches on other threads, is
 //!   an error: [`CacheError::Recursive`]. A loader that waits for a thread of its own which needs

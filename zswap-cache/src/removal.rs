@@ -11,11 +11,11 @@ use crate::entry::stamp::EntryStamp;
 use crate::entry::stamped::Stamped;
 use crate::time::Clock;
 
-/// Why an entry is gone.
+/// The reason why an entry is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RemovalCause {
-    /// Evicted to make room; the eviction clock found it cold.
+    /// Evicted to make room, or lost by the store's tier.
     Evicted,
     /// Another value was stored under the key.
     Replaced,
@@ -64,7 +64,7 @@ impl<K> CallbackState<K> {
         })
     }
 
-    /// Entries that are gone for this cause.
+    /// Returns the number of entries that are gone for this cause.
     pub(crate) fn count(&self, cause: RemovalCause) -> u64 {
         // Relaxed, here and below: statistics.
         self.by_cause[cause as usize].load(Ordering::Relaxed)

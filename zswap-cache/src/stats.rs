@@ -15,7 +15,7 @@ pub struct CacheStats {
     pub compressed_bytes: usize,
     /// Bytes held altogether, as the operating system counts them.
     pub bytes_held: usize,
-    /// The limit of these, if there is one.
+    /// Limit of `bytes_held`, if there is one.
     pub limit_bytes: Option<usize>,
     /// Bytes of pinned values, as they were given.
     pub pinned_bytes: usize,
@@ -43,8 +43,8 @@ pub struct CacheStats {
     pub loads_failed: u64,
     /// Misses that received a value that another thread computed.
     pub loads_shared: u64,
-    /// Computed values that were not stored: the cache had no room, or their key was removed or
-    /// stored meanwhile.
+    /// Computed values that were not stored: the cache had no room or no memory, or their key was
+    /// removed or stored meanwhile.
     pub loads_not_stored: u64,
 }
 

@@ -3,12 +3,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Barrier, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread::{scope, yield_now};
 use std::time::Duration;
 
 use zpool_testing::random::TestRng;
-use zswap_cache::{Cache, CacheError, LoadError};
+use zswap_cache::{Cache, CacheError, LoadError, ManualTime};
 
 fn cache() -> Cache<String> {
     Cache::builder().build().unwrap()
@@ -36,6 +36,18 @@ impl Gate {
         self.begun.send(()).unwrap();
         self.go.lock().unwrap().recv().unwrap();
     }
+
+    /// Passes the gate, and then returns what the loader computes.
+    fn pass_with(&self, value: &'static str) -> &'static str {
+        self.pass();
+        value
+    }
+}
+
+/// Returns 4 KiB that do not compress.
+fn noise(seed: u64) -> Vec<u8> {
+    let mut rng = TestRng::new(seed);
+    (0..512).flat_map(|_| rng.next().to_le_bytes()).collect()
 }
 
 /// Waits until this many misses were counted: their threads are in the flight, or about to be.
@@ -224,6 +236,43 @@ fn value_loaded_across_removal_is_not_stored() {
         assert_eq!(cache.get("key").unwrap().as_deref(), left);
         let not_stored = u64::from(left != Some(b"loaded"));
         assert_eq!(cache.stats().loads_not_stored, not_stored);
+    }
+}
+
+/// A key that is stored while its loader runs is not overwritten by the loader's value, which may
+/// be older, even if the stored value was removed, expired or was evicted before the loader ended.
+#[test]
+fn value_loaded_across_brief_store_is_not_stored() {
+    type Removal = fn(&Cache<String>, &ManualTime);
+    let removals: [Removal; 5] = [
+        |cache, _| assert!(cache.remove_if("key", |_| true).unwrap()),
+        |cache, _| assert_eq!(cache.retain(|_, _| false), 1),
+        |cache, _| assert_eq!(cache.retain_keys(|_| false), 1),
+        |cache, time| {
+            time.advance(Duration::from_secs(60));
+            assert_eq!(cache.remove_expired(), 1);
+        },
+        |cache, _| {
+            let numbers = (0..100_000).take_while(|_| cache.contains("key"));
+            numbers.for_each(|n| cache.insert(format!("other {n}"), noise(n)).unwrap());
+        },
+    ];
+    for remove in removals {
+        let (time, (gate, control)) = (Arc::new(ManualTime::new()), gate());
+        let builder = Cache::builder().time_to_live(Duration::from_secs(60)).manual_time(&time);
+        let cache: Cache<String> = builder.limit_bytes(2 << 20).build().unwrap();
+        scope(|scope| {
+            let leader =
+                scope.spawn(|| cache.get_or_insert_with("key", || gate.pass_with("older")));
+            control.begun.recv().unwrap();
+            cache.insert("key".into(), noise(7)).unwrap();
+            remove(&cache, &time);
+            assert!(!cache.contains("key"));
+            control.go.send(()).unwrap();
+            assert_eq!(leader.join().unwrap().unwrap(), b"older");
+        });
+        assert_eq!(cache.get("key").unwrap(), None);
+        assert_eq!(cache.stats().loads_not_stored, 1);
     }
 }
 

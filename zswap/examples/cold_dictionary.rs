@@ -9,8 +9,8 @@ use zpool_zstd::{TrainError, remember, train_and_judge};
 use zswap::{PoolSpec, Store};
 
 const BLOCKS: usize = 8000;
-/// Every so many blocks one is loaded all the time.
-const HOT: usize = 10;
+/// One block in this many stays hot.
+const HOT_INTERVAL: usize = 10;
 /// The number of cold blocks that the dictionary is trained and judged on.
 const SAMPLE_BLOCKS: usize = 4000;
 const DICTIONARY_BYTES: usize = 4096;
@@ -42,7 +42,7 @@ pub fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Returns a store whose blocks are cold, except for one in ten.
+/// Returns a store whose blocks are cold, except for one in [`HOT_INTERVAL`].
 fn store_with_cold_blocks(block: fn(usize) -> Vec<u8>) -> Result<Store<usize>, Box<dyn Error>> {
     let store = Store::builder()
         .spec("zsmalloc+lz4".parse()?)
@@ -52,9 +52,9 @@ fn store_with_cold_blocks(block: fn(usize) -> Vec<u8>) -> Result<Store<usize>, B
     for key in 0..BLOCKS {
         store.store(key, block(key))?;
     }
-    // A block is cold if it was not loaded for two turns.
+    // A block is cold if two turns in a row find it without heat.
     for _ in 0..3 {
-        for key in (0..BLOCKS).step_by(HOT) {
+        for key in (0..BLOCKS).step_by(HOT_INTERVAL) {
             store.load_vec(&key)?;
         }
         store.turn_heat_clock();

@@ -38,10 +38,7 @@ impl JsonCache {
     }
 
     fn get(&self, key: &str) -> Result<Option<Value>, Box<dyn std::error::Error>> {
-        Ok(self
-            .store
-            .load_with(&key.to_owned(), |text| serde_json::from_slice(text))?
-            .transpose()?)
+        Ok(self.store.load_with(key, |text| serde_json::from_slice(text))?.transpose()?)
     }
 }
 

@@ -23,7 +23,7 @@ fn export(stats: &StoreStats) {
     for (name, value) in [
         ("zswap_entries", stats.entries),
         ("zswap_stored_bytes", stats.stored_bytes),
-        ("zswap_held_bytes", stats.bytes_held()),
+        ("zswap_bytes_held", stats.bytes_held()),
         ("zswap_pool_bytes", stats.pool_bytes),
         ("zswap_index_bytes", stats.index_bytes),
         ("zswap_context_bytes", stats.context_bytes),
@@ -111,10 +111,10 @@ fn export_tier(tier: &TierStats) {
 
 /// A recorder that keeps the last value of everything. It stands for an exporter.
 #[derive(Debug, Clone, Default)]
-struct Remembers(Arc<Mutex<BTreeMap<String, f64>>>);
+struct MapRecorder(Arc<Mutex<BTreeMap<String, f64>>>);
 
 /// One of its values.
-struct Cell(Remembers, String);
+struct Cell(MapRecorder, String);
 
 impl Cell {
     fn change(&self, change: impl FnOnce(f64) -> f64) {
@@ -145,7 +145,7 @@ impl GaugeFn for Cell {
     }
 }
 
-impl Recorder for Remembers {
+impl Recorder for MapRecorder {
     fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
     fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
     fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
@@ -162,7 +162,7 @@ impl Recorder for Remembers {
 
 /// Runs the example; its assertions say what it shows.
 pub fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let recorder = Remembers::default();
+    let recorder = MapRecorder::default();
     let store = store()?;
     metrics::with_local_recorder(&recorder, || -> Result<(), zswap::Error> {
         for key in 0..100 {
@@ -188,8 +188,8 @@ pub fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Makes a store that can be measured in all respects: where there are temporary files, with one
-/// below its memory.
+/// Creates a store with a thrash meter and latency histograms and, on Unix, a tier in a temporary
+/// file.
 fn store() -> Result<Store<u64>, Box<dyn std::error::Error>> {
     let builder = Store::builder().thrash_meter(true).latency_histograms(true);
     #[cfg(unix)]

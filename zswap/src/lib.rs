@@ -169,7 +169,7 @@ pub use zpool_manager::{SwitchError, Switched};
 pub mod conditional {
     pub use crate::index::clock::EvictionAdvice;
     pub use crate::index::equivalent::Equivalent;
-    pub use crate::ops::conditional::{NotStored, StoredIf};
+    pub use crate::ops::stored_if::{NotStored, StoredIf};
 }
 
 /// Moving blocks from one pool to another: [`Store::drain`] for retired pools, and

@@ -42,7 +42,7 @@ fn is_shorter_in_rle() -> bool {
 /// Blocks that were not loaded for two turns are in the cold pool, others are not. Both load.
 #[test]
 fn cold_after_two_turns_without_load() {
-    assert!(is_shorter_in_rle(), "the blocks of these tests gain an eighth");
+    assert!(is_shorter_in_rle(), "the blocks of these tests shrink by 1/8");
     let store = cold_builder().checksums(true).build().unwrap();
     (0..400u64).for_each(|key| store.store(key, runs(key, LEN)).unwrap());
     store.store(400, runs(400, 20_000)).unwrap();
@@ -95,7 +95,7 @@ fn cold_block_loaded_often_returns() {
     (0..100u64).for_each(|key| assert!(store.take_vec(&key).unwrap() == Some(runs(key, LEN))));
 }
 
-/// A block that would not become an eighth smaller stays, and is not compressed again until used.
+/// A block that would not shrink by 1/8 stays, and is not compressed again until used.
 #[test]
 fn cold_block_that_gains_nothing_stays() {
     for look in [Look::Noise, Look::SameFilled] {
@@ -132,7 +132,7 @@ fn cold_pool_is_not_revived_by_switch() {
     turn(&store, 2);
     let id = store.manager().cold().unwrap().id();
     let switched = store.switch(&spec("zbud+rle")).unwrap();
-    assert!(switched.pool() != id && matches!(switched, zswap::Switched::Created(_)));
+    assert!(switched.pool_id() != id && matches!(switched, zswap::Switched::Created(_)));
     executor.run_all();
     let states: Vec<_> = store.manager().pools().iter().map(|pool| pool.state).collect();
     assert_eq!(states, [PoolState::Cold, PoolState::Current]);

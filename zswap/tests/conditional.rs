@@ -187,6 +187,40 @@ fn remove_where_removes_exactly_what_is_wanted() {
     sweep(&builder().hasher(Constant).build().unwrap(), 2000);
 }
 
+/// Each key that a sweep removes is passed on, even if a closure panics. The panic waits for that,
+/// and ends the sweep.
+#[test]
+fn panicking_sweep_passes_removed_keys_on() {
+    const KEYS: u64 = 5000;
+    for meters in [false, true] {
+        for wanted_panics in [false, true] {
+            let store = builder().thrash_meter(meters).build().unwrap();
+            (0..KEYS).for_each(|key| store.store(Tagged(key, 0), key.to_le_bytes()).unwrap());
+            let (mut asked, mut gone) = (0, Vec::new());
+            let panicked = catch_unwind(AssertUnwindSafe(|| {
+                store.remove_where(
+                    |_| {
+                        asked += 1;
+                        assert!(!wanted_panics || asked != 100, "a panic that waits");
+                        true
+                    },
+                    |key, _| {
+                        gone.push(key.0);
+                        assert!(wanted_panics || gone.len() != 70, "a panic that waits");
+                    },
+                )
+            }));
+            assert!(panicked.is_err() && asked < 200, "{asked}");
+            let is_gone = |key: &u64| !store.contains(&Tagged(*key, 0));
+            gone.sort_unstable();
+            assert_eq!(gone, (0..KEYS).filter(is_gone).collect::<Vec<_>>());
+            let stats = store.stats();
+            assert_eq!(stats.invalidated, gone.len() as u64);
+            assert_eq!(stats.entries as u64, KEYS - stats.invalidated);
+        }
+    }
+}
+
 /// `clear_with` passes each key on once, and blocks stored meanwhile may stay.
 #[test]
 fn clear_with_passes_each_key_on() {

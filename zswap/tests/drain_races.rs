@@ -116,7 +116,7 @@ fn drain_revival_turns_it() {
     let other = store.clone();
     hook.after(200, move || {
         let switched = other.switch(&spec("zsmalloc+lz4")).unwrap();
-        assert_eq!(switched.pool(), first, "the retired pool is revived");
+        assert_eq!(switched.pool_id(), first, "the retired pool is revived");
     });
     let report = store.drain(DrainBudget::UNLIMITED);
     assert_eq!((report.end, report.remaining), (DrainEnd::Empty, 0));

@@ -1,11 +1,13 @@
 //! The tier below memory: what goes there, what comes back, and what it costs.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::common::{Look, block, builder, spec, stamped, unstamp};
 use zpool_testing::backing::MemoryBacking;
+use zswap::conditional::EvictionAdvice;
 use zswap::plugin::{BackingCapabilities, Manual, NoBlock};
-use zswap::tier::{LoadOrTicket, Residence, TierPolicy};
+use zswap::tier::{LoadOrTicket, LostBlocks, Residence, TierPolicy};
 use zswap::{AtLimit, BuildError, Error, Store, StoreBuilder};
 
 const MIB: usize = 1 << 20;
@@ -138,6 +140,29 @@ fn loaded_blocks_are_carried_over() {
     }
     let tier = store.stats().tier.unwrap();
     assert!(tier.carried > 20 && tier.lost.dropped as usize > lost, "{lost} lost, {tier:?}");
+    check_books(&store);
+}
+
+/// A block in the tier that is evicted because it became worthless is not lost: its segment is
+/// still there.
+#[test]
+fn worthless_backed_block_is_not_lost() {
+    let worthless = Arc::new(AtomicBool::new(false));
+    let advised = worthless.clone();
+    let advise = move |key: &u64| match advised.load(Ordering::Relaxed) && *key < 5 {
+        true => EvictionAdvice::AtOnce,
+        false => EvictionAdvice::ByUse,
+    };
+    let store = tiered(4 * MIB, 8).eviction_advice(advise).build().unwrap();
+    (0..10).for_each(|key| store.store(key, block(key, 4096, Look::Noise)).unwrap());
+    assert!(store.write_back() > 0);
+    worthless.store(true, Ordering::Relaxed);
+    // The hand visits only shards that have a block in memory.
+    (10..500).for_each(|key| store.store(key, block(key, 100, Look::Noise)).unwrap());
+    assert!(store.write_back() > 0);
+    let stats = store.stats();
+    assert_eq!((stats.evicted, store.len()), (5, 495));
+    assert_eq!(stats.tier.unwrap().lost, LostBlocks::default());
     check_books(&store);
 }
 

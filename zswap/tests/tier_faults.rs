@@ -2,11 +2,14 @@
 //! returned.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::common::{Look, block, builder, spec};
-use zpool_testing::backing::{BackingCall, BackingFault, FaultyBacking, FaultyCalls};
-use zswap::plugin::{BackingCapabilities, Manual};
-use zswap::tier::{Residence, TierPolicy, TierStats};
+use zpool_testing::backing::{
+    BackingCall, BackingFault, FaultyBacking, FaultyCalls, MemoryBacking,
+};
+use zswap::plugin::{BackingCapabilities, BackingError, BackingStore, Manual, SegmentNumber};
+use zswap::tier::{LostBlocks, Residence, TierPolicy, TierStats};
 use zswap::{AtLimit, Error, Store};
 
 const MIB: usize = 1 << 20;
@@ -239,6 +242,70 @@ fn refusing_tier_survives_faults_of_compaction() {
         assert!(stats.tier.unwrap().carried > 0, "{fault:?}: {stats}");
         assert_eq!(store.len(), model.len());
     }
+}
+
+/// Damages the first records of a segment that is read as a whole, and then has lost the segment.
+#[derive(Debug)]
+struct LosingBacking {
+    inner: MemoryBacking,
+    /// 2: the next whole read is damaged. 1: the next read fails. 0: no fault.
+    left: AtomicUsize,
+}
+
+impl BackingStore for LosingBacking {
+    fn capabilities(&self) -> BackingCapabilities {
+        self.inner.capabilities()
+    }
+
+    fn write(&self, segment: SegmentNumber, bytes: &[u8]) -> Result<(), BackingError> {
+        self.inner.write(segment, bytes)
+    }
+
+    fn read(
+        &self,
+        segment: SegmentNumber,
+        offset: usize,
+        into: &mut [u8],
+    ) -> Result<(), BackingError> {
+        self.inner.read(segment, offset, into)?;
+        match self.left.load(Ordering::Relaxed) {
+            2 if into.len() > SEGMENT / 2 => {
+                (0..8).for_each(|record| into[record * 4096 + 600] ^= 1);
+                self.left.store(1, Ordering::Relaxed);
+            }
+            1 => {
+                self.left.store(0, Ordering::Relaxed);
+                return Err(BackingError::Gone);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn discard(&self, segment: SegmentNumber) -> Result<(), BackingError> {
+        self.inner.discard(segment)
+    }
+}
+
+/// A block that the medium has lost counts as gone, and not as corrupt, if compaction finds that.
+#[test]
+fn compaction_counts_lost_block_as_gone() {
+    let inner = MemoryBacking::new(capabilities(12));
+    let backing = Arc::new(LosingBacking { inner, left: AtomicUsize::new(0) });
+    let builder = builder().spec(spec("zsmalloc+lz4")).executor(Arc::new(Manual::new()));
+    let builder = builder.limit_bytes(2 * MIB).at_limit(AtLimit::Refuse);
+    let builder = builder.tier(backing.clone()).tier_policy(TierPolicy::Refuse);
+    let store = builder.build().unwrap();
+    let stored = (0..).take_while(|&key| store.store(key, noise(key)).is_ok()).count() as u64;
+    (0..stored).step_by(3).for_each(|key| assert!(store.invalidate(&key)));
+    backing.left.store(2, Ordering::Relaxed);
+    let mut next = stored;
+    while backing.left.load(Ordering::Relaxed) > 0 && next < 2 * stored {
+        let _ = store.store(next, noise(next));
+        next += 1;
+    }
+    let LostBlocks { dropped, gone, corrupt, .. } = tier(&store).lost;
+    assert_eq!((dropped, gone, corrupt), (0, 1, 0));
 }
 
 /// B28: an entry that is removed, and a store that is cleared, while their blocks are being

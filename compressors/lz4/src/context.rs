@@ -6,7 +6,7 @@ use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_outpu
 use zpool_core::compress::{CodecError, Compressed, CompressionContext};
 use zpool_core::internal::try_box;
 
-/// From this many bytes on, a block has positions that do not fit a table of 16-bit entries.
+/// For blocks of this many bytes and more, `lz4_flex` uses its table of 32-bit entries.
 const LARGE_BLOCK: usize = u16::MAX as usize;
 
 /// The tables and the buffer that one thread at a time compresses with.

@@ -10,9 +10,9 @@
 //! before. Its token has the number of literals and the length of the match, 4 bits each. A length
 //! that does not fit continues in further bytes (LZ4 block format).
 //!
-//! [`decode_fast`] only takes sequences that it can decode in steps of a fixed width.
-//! All others are decoded here, where every access is checked: those close to an end, long ones,
-//! and corrupt ones.
+//! [`decode_fast`] only takes sequences that it can decode in steps of a fixed width. All others
+//! are decoded here, where every access is checked: those close to an end, those with a length of
+//! more than one further byte, and corrupt ones.
 
 use zpool_core::compress::CodecError;
 

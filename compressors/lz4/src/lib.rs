@@ -18,7 +18,7 @@
 //! # What it is good for
 //!
 //! Use it if loads must cost as little as possible. It decodes faster than any other compressor
-//! here, needs no state to decode, and makes no heap call once its contexts exist. It compresses
+//! here, needs no state to decode, and makes no heap call once its contexts are warm. It compresses
 //! least. `cargo run --release -p benches --bin codecs -- FILE` compares the compressors on your
 //! pages, and `docs/measurements` in the repository has the figures of ours.
 //!

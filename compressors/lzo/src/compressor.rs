@@ -48,7 +48,7 @@ impl Compressor for LzoCompressor {
 
     fn compression_context(
         &self,
-        _max_block_len: usize,
+        _max_block_size: usize,
     ) -> Result<Box<dyn CompressionContext>, CodecError> {
         // A box of a zero-sized type makes no heap call.
         Ok(Box::new(LzoContext))

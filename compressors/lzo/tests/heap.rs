@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use zpool_core::compress::Codec;
 use zpool_lzo::LzoCompressor;
-use zpool_testing::codecs::{blocks, round_trip_heap_calls};
+use zpool_testing::codecs::{round_trip_heap_calls, sample_blocks};
 use zpool_testing::heap::{CountingAllocator, Heap};
 
 #[global_allocator]
@@ -15,7 +15,7 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 #[test]
 fn makes_two_vectors_per_block() {
     let codec = Codec::new(Arc::new(LzoCompressor::new()), 4096);
-    let blocks = blocks();
+    let blocks = sample_blocks();
     round_trip_heap_calls(&codec, &blocks);
     let vectors = 2 * blocks.len() as u64;
     assert_eq!(

@@ -66,7 +66,7 @@ pub(crate) fn cluster(histograms: &[&SymbolCounts], count: usize) -> Vec<Lengths
 /// Returns the best code for the symbols of all these blocks together.
 fn code_of<'a>(histograms: impl Iterator<Item = &'a SymbolCounts>) -> Lengths {
     /// A symbol counts once more per this many symbols of the blocks, and half a count more, so
-    /// that symbols that never occur get a code as well.
+    /// that the codes of symbols that never occur are not too long.
     const RARE: u64 = 50_000;
     let mut counts = [0u64; 256];
     for histogram in histograms {

@@ -26,10 +26,10 @@ use crate::format::{MIN_MATCH, SHORT_NUMBER};
 use crate::sequence::{DecodePosition, EncodedStreams, Stream, careful, finish, has_both_lengths};
 use crate::tables::{SLOW, TokenEntry};
 
-/// A sequence ends at least this far before the end of the block: its last store begins before its
-/// end, or within [`SHORT`] bytes.
+/// A sequence ends at least this far before the end of the block, because its stores may write up
+/// to this many bytes behind its end.
 const BLOCK_MARGIN: usize = SHORT;
-/// Bytes that every sequence writes, whatever its length.
+/// Bytes that [`put_short`](Cursor::put_short) writes at once, whatever the length of the sequence.
 const SHORT: usize = 32;
 /// Further bytes that a longer sequence writes at once.
 const STEP: usize = 16;
@@ -79,8 +79,8 @@ pub(crate) fn copy<const XORED: bool>(
     finish::<XORED>(streams, &at, block)
 }
 
-/// Decodes sequences until one has a long length or is close to an end of the block. Returns the
-/// tokens from that one on.
+/// Decodes sequences until one has a length of more than one byte or is close to an end of the
+/// block. Returns the tokens from that one on.
 ///
 /// Each stream can be read as far beyond its end as the constants above say, and `at` is a position
 /// that [`DecodePosition::start`] or [`careful`] returned. So each token finds the bytes that its
@@ -93,7 +93,7 @@ fn quick<'a, const XORED: bool>(
     at: &mut DecodePosition,
     block: &mut [u8],
 ) -> &'a [u8] {
-    // In a block of at least `SLOW` bytes, a slow token could not be recognized by its length.
+    // If `last_end` were `SLOW` or more, a token without a length here could pass its check.
     let longest = SLOW as usize;
     let last_end = block.len().checked_sub(BLOCK_MARGIN).filter(|&end| end < longest);
     let Some(last_end) = last_end else { return tokens };

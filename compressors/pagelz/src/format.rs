@@ -68,8 +68,8 @@ pub(crate) const WORD: usize = 8;
 /// The offset that a block's first token repeats.
 pub(crate) const FIRST_OFFSET: usize = WORD;
 
-/// Tokens below [`FIRST_ENTRY`] take their lengths from the extensions: from `ONE + 8 * kind` on
-/// the match only, from `BOTH + kind` on both.
+/// Tokens below [`FIRST_ENTRY`] take lengths from the extensions: `FEW_LITERALS * kind + literals`
+/// the length of the match, and `BOTH + kind` both.
 pub(crate) const BOTH: usize = OffsetKind::ALL.len() * FEW_LITERALS;
 pub(crate) const FIRST_ENTRY: usize = BOTH + OffsetKind::ALL.len();
 

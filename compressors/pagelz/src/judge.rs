@@ -42,7 +42,7 @@ pub struct Trained {
 pub struct Verdict {
     /// The level it was judged at.
     pub level: u8,
-    /// Blocks it was trained on.
+    /// Blocks that it was trained on; 0 from [`judge`], which does not know them.
     pub trained_blocks: usize,
     /// Other blocks, on which it was judged.
     pub judged_blocks: usize,
@@ -98,7 +98,7 @@ impl fmt::Display for Verdict {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TrainError {
-    /// There are too few blocks in one half or in both.
+    /// There are too few blocks to train on.
     TooFewSamples {
         /// The number of blocks that can be used.
         samples: usize,

@@ -95,6 +95,6 @@ mod tables;
 mod train;
 
 pub use compressor::{PagelzCompressor, PagelzDriver};
-pub use judge::{TrainError, Trained, Verdict, judge, train_and_judge};
+pub use judge::{Cost, TrainError, Trained, Verdict, judge, train_and_judge};
 pub use remembered::{forget, remember};
 pub use train::{MIN_SAMPLES, train};

@@ -1,12 +1,12 @@
 //! Models that this process finds by the hash of their contents, or in files.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
 use zpool_core::CreateError;
+use zpool_core::internal::open_regular;
 use zpool_core::internal::sync::Mutex;
 
 use crate::model::{MAX_BYTES, Model, bad_model};
@@ -54,25 +54,12 @@ fn fnv64(bytes: &[u8]) -> u64 {
     })
 }
 
-/// Reads a model's bytes, and at most one byte more than the longest model has.
-///
-/// A compressor is opened while other switches wait, so this must not wait without bound, and reads
-/// only a regular file.
+/// Reads the bytes of a model in a regular file, and at most one byte more than the longest model
+/// has. Does not wait without bound, as [`open_regular`] says.
 pub(crate) fn read(path: &Path) -> io::Result<Arc<[u8]>> {
-    // Checked before opening, because opening a pipe waits for its writer.
-    regular(&fs::metadata(path)?)?;
-    let file = File::open(path)?;
-    regular(&file.metadata()?)?;
     let mut bytes = Vec::new();
-    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    open_regular(path)?.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes.into())
-}
-
-fn regular(file: &Metadata) -> io::Result<()> {
-    if file.is_file() {
-        return Ok(());
-    }
-    Err(io::Error::new(io::ErrorKind::InvalidInput, "a model must be a regular file"))
 }
 
 #[cfg(test)]

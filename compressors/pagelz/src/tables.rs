@@ -19,7 +19,8 @@ use crate::sequence::Needs;
 #[repr(C)]
 pub(crate) struct TokenEntry {
     pub(crate) mask: u32,
-    /// The sum of literals and match; [`SLOW`] if both are numbers among the extensions.
+    /// The sum of literals and match; [`SLOW`] if both are extensions, or if there is no such
+    /// token.
     pub(crate) base: u32,
     /// -1, which is all ones, if the last offset stays.
     pub(crate) keep: i16,
@@ -34,8 +35,8 @@ pub(crate) struct TokenEntry {
 }
 
 impl TokenEntry {
-    /// Returns whether the fast loop leaves this token to the slow path: both of its lengths are
-    /// extensions, or neither the format nor the model has it.
+    /// Returns whether the token has no length here: both of its lengths are extensions, or neither
+    /// the format nor the model has it.
     pub(crate) fn is_slow(&self) -> bool {
         self.base == SLOW
     }
@@ -55,7 +56,8 @@ impl TokenEntry {
     }
 }
 
-/// Longer than any block that the fast loop takes, so it leaves such a token to the slow path.
+/// Longer than any block that the fast loop takes, so such a token always fails its check of the
+/// end and is handled apart.
 pub(crate) const SLOW: u32 = 1 << 31;
 
 /// All tables of a model.

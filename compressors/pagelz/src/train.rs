@@ -33,10 +33,15 @@ const MAX_SAMPLES: usize = 12_000;
 /// Rounds of dividing the blocks into those whose literals are xored and the others.
 const DIVISIONS: usize = 3;
 
+/// The weights of an entry per sequence. Without the entry, a sequence takes one or two extension
+/// bytes more. The weights are a compromise between these bytes and the slower decoding of two.
+const ONE_EXTENSION: u64 = 4;
+const TWO_EXTENSIONS: u64 = 7;
+
 /// Makes a model from samples of the blocks that will be stored. Returns its bytes, for a file for
 /// `model=` or for [`PagelzCompressor::with_model`](crate::PagelzCompressor::with_model).
 ///
-/// Takes about a second. [`train_and_judge`](crate::train_and_judge) also says whether it pays.
+/// May take seconds. [`train_and_judge`](crate::train_and_judge) also says whether it pays.
 ///
 /// # Errors
 ///
@@ -56,7 +61,7 @@ pub fn train(blocks: &[&[u8]]) -> Result<Vec<u8>, TrainError> {
     Ok(Model { codebook, lengths }.to_bytes())
 }
 
-/// Returns the entries that save the most extension bytes.
+/// Returns the entries that save the most, by a weight per sequence.
 fn codebook(blocks: &[&[u8]], matcher: &mut Matcher) -> Vec<CodebookEntry> {
     let mut saved: BTreeMap<CodebookEntry, u64> = BTreeMap::new();
     for block in blocks {
@@ -66,9 +71,9 @@ fn codebook(blocks: &[&[u8]], matcher: &mut Matcher) -> Vec<CodebookEntry> {
             last = offset;
             if literals < ENTRY_LITERALS && length < ENTRY_MATCH {
                 let entry = CodebookEntry { kind, literals: literals as u8, length: length as u8 };
-                // Without an entry, a sequence takes one or two extension bytes more. With two it
-                // also decodes slowly.
-                *saved.entry(entry).or_default() += if literals < FEW_LITERALS { 4 } else { 7 };
+                let few = literals < FEW_LITERALS;
+                *saved.entry(entry).or_default() +=
+                    if few { ONE_EXTENSION } else { TWO_EXTENSIONS };
             }
         });
         found.expect("it was made for the longest block");

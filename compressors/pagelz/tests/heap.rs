@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use zpool_core::compress::{Codec, CodecError, Compressor};
 use zpool_pagelz::PagelzCompressor;
-use zpool_testing::codecs::{blocks, round_trip_heap_calls};
+use zpool_testing::codecs::{round_trip_heap_calls, sample_blocks};
 use zpool_testing::heap::{CountingAllocator, Heap, Refusal, refusing_some};
 
 #[global_allocator]
@@ -14,7 +14,7 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 fn warm_codec_makes_no_heap_call() {
     for level in PagelzCompressor::LEVELS {
         let codec = Codec::new(Arc::new(PagelzCompressor::new(level).unwrap()), 4096);
-        let blocks = blocks();
+        let blocks = sample_blocks();
         assert!(
             round_trip_heap_calls(&codec, &blocks).allocations > 0,
             "the first pass makes a context"

@@ -68,6 +68,28 @@ compressor_suite!(
     heap_calls = heap::calls
 );
 
+/// A model that is a pipe or a directory is refused at once, although nothing writes to the pipe.
+#[test]
+#[cfg(unix)]
+fn model_pipe_or_directory_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (done, wait) = std::sync::mpsc::channel();
+    for (path, what) in [(pipe.as_path(), "a pipe"), (folder.path(), "a directory")] {
+        let (done, path) = (done.clone(), path.display().to_string());
+        std::thread::spawn(move || {
+            let mut params = Params::default();
+            params.set("model", path);
+            done.send(PagelzDriver.open(&params).map(drop).unwrap_err().to_string()).unwrap();
+        });
+        // Only a watchdog, because the fault would be a wait without end.
+        let error =
+            wait.recv_timeout(std::time::Duration::from_secs(60)).expect("opening does not wait");
+        assert!(error.contains(what), "{error}");
+    }
+}
+
 #[test]
 fn train_same_blocks_same_model() {
     assert_eq!(train(&slices(&peculiar(100))).unwrap(), own_model());

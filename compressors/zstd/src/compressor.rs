@@ -14,7 +14,7 @@ use zpool_core::{CreateError, might_block};
 use zstd::zstd_safe::compress_bound;
 
 use crate::context::{ZstdCompression, ZstdDecompression};
-use crate::dictionary::{self, Dictionary};
+use crate::dictionary::{self, Dictionary, DigestError};
 use crate::remembered;
 
 /// zstd at one level, with or without a dictionary.
@@ -30,8 +30,8 @@ impl ZstdCompressor {
     /// 3. Levels over 19 need hundreds of MiB and gain nothing on blocks this short.
     pub const LEVELS: RangeInclusive<i32> = -7..=19;
 
-    /// The default level: the lowest regular one. On pages of memory, higher levels double the time
-    /// to compress before they gain much density, and lower levels lose density.
+    /// The default level: the lowest regular one. On pages of memory, higher levels cost more time
+    /// than their density is worth, and lower levels lose density: see `benches --bin codecs`.
     pub const DEFAULT_LEVEL: i32 = 1;
 
     /// Makes zstd at `level`.
@@ -49,7 +49,7 @@ impl ZstdCompressor {
     /// # Errors
     ///
     /// [`CreateError::BadValue`] as for [`new`](Self::new), or if the bytes are not a dictionary:
-    /// fewer than 8, more than 4 MiB, or a damaged trained one.
+    /// fewer than 8, more than 4 MiB, or a damaged trained one. [`CreateError::OutOfMemory`].
     pub fn with_dictionary(level: i32, bytes: &[u8]) -> Result<ZstdCompressor, CreateError> {
         let level = checked(level)?;
         let dictionary = digest(bytes, level, "(bytes)")?;
@@ -177,8 +177,10 @@ fn digest(bytes: &[u8], level: i32, origin: &str) -> Result<Dictionary, CreateEr
         let (min, max) = (dictionary::MIN_BYTES, dictionary::MAX_BYTES);
         return Err(bad_dictionary(origin, &format!("a dictionary of {min} to {max} bytes")));
     }
-    Dictionary::digest(bytes, level)
-        .ok_or_else(|| bad_dictionary(origin, "a dictionary that zstd can load"))
+    Dictionary::digest(bytes, level).map_err(|error| match error {
+        DigestError::Damaged => bad_dictionary(origin, "a dictionary that zstd can load"),
+        DigestError::OutOfMemory => CreateError::OutOfMemory,
+    })
 }
 
 fn bad_level(value: &str) -> CreateError {

@@ -1,12 +1,13 @@
 //! A dictionary, digested once and shared by all contexts of a compressor.
 
 use core::fmt;
-use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use zstd::zstd_safe::{CDict, DDict};
+use zpool_core::internal::open_regular;
+use zstd::zstd_safe::zstd_sys::ZSTD_ErrorCode;
+use zstd::zstd_safe::{CCtx, CDict, DCtx, DDict, SafeResult, is_error_kind};
 
 use crate::xxh64::xxh64;
 
@@ -24,14 +25,11 @@ pub(crate) struct Dictionary {
 }
 
 impl Dictionary {
-    /// Digests `bytes`: a trained dictionary, or any bytes that blocks may repeat. Returns `None`
-    /// if it is a damaged trained one, or if there is no memory.
-    pub(crate) fn digest(bytes: &[u8], level: i32) -> Option<Dictionary> {
-        Some(Dictionary {
-            compression: Arc::new(CDict::try_create(bytes, level)?),
-            decompression: DDict::try_create(bytes)?,
-            hash: xxh64(bytes),
-        })
+    /// Digests `bytes`: a trained dictionary, or any bytes that blocks may repeat.
+    pub(crate) fn digest(bytes: &[u8], level: i32) -> Result<Dictionary, DigestError> {
+        let compression = CDict::try_create(bytes, level).ok_or_else(|| reason(bytes))?;
+        let decompression = DDict::try_create(bytes).ok_or_else(|| reason(bytes))?;
+        Ok(Dictionary { compression: Arc::new(compression), decompression, hash: xxh64(bytes) })
     }
 
     /// Returns the bytes that both forms hold.
@@ -40,45 +38,38 @@ impl Dictionary {
     }
 }
 
-/// Reads a dictionary's bytes, and at most one more than [`MAX_BYTES`].
-///
-/// A compressor is opened while other switches wait, so this must not wait without bound, and reads
-/// only a regular file. Other files wait for a writer (a named pipe), never end (a device), or
-/// cannot be read (a directory, a socket).
+/// The reason why zstd did not digest a dictionary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DigestError {
+    /// It is a damaged trained one.
+    Damaged,
+    /// There is no memory.
+    OutOfMemory,
+}
+
+/// Returns the reason why zstd did not digest `bytes`. Digesting does not report one, so we load
+/// the dictionary in other ways, which do.
+fn reason(bytes: &[u8]) -> DigestError {
+    let compressed = CCtx::try_create()
+        .map(|mut context| context.compress_using_dict(&mut [0; 64][..], &[0], bytes, 1));
+    // Any 16 bytes do, because zstd loads the dictionary before it checks its input.
+    let decompressed = DCtx::try_create()
+        .map(|mut context| context.decompress_using_dict(&mut [0; 1][..], &[0; 16], bytes));
+    let damaged = ZSTD_ErrorCode::ZSTD_error_dictionary_corrupted;
+    let is_damaged = |loaded: SafeResult| loaded.is_err_and(|code| is_error_kind(code, damaged));
+    if [compressed, decompressed].into_iter().flatten().any(is_damaged) {
+        DigestError::Damaged
+    } else {
+        DigestError::OutOfMemory
+    }
+}
+
+/// Reads the bytes of a dictionary in a regular file, and at most one more than [`MAX_BYTES`]. Does
+/// not wait without bound, as [`open_regular`] says.
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
-    // Checked before opening, which has side effects on some devices, and again after, because the
-    // path may lead to another file by then.
-    regular(&fs::metadata(path)?)?;
-    let file = open(path)?;
-    regular(&file.metadata()?)?;
     let mut bytes = Vec::new();
-    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    open_regular(path)?.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-fn regular(file: &Metadata) -> io::Result<()> {
-    if file.is_file() {
-        return Ok(());
-    }
-    let what = if file.is_dir() { "a directory" } else { "a pipe, device or socket" };
-    let message = format!("it is {what}; a dictionary must be a regular file");
-    Err(io::Error::new(io::ErrorKind::InvalidInput, message))
-}
-
-/// Opens a file without waiting for it.
-fn open(path: &Path) -> io::Result<File> {
-    let mut options = File::options();
-    options.read(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        // Without this flag, opening a named pipe waits for a writer, and opening some devices for
-        // their other side. It does not affect reading a regular file. NOCTTY keeps a terminal from
-        // becoming ours.
-        let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
-        options.custom_flags(flags.bits().cast_signed());
-    }
-    options.open(path)
 }
 
 impl fmt::Debug for Dictionary {

@@ -23,7 +23,7 @@ use crate::train::{MIN_SAMPLES, TrainError, train};
 
 /// Neighbouring blocks that go to the same side, if there are enough.
 const RUN_BLOCKS: usize = 64;
-/// Training on this many bytes takes about 1 s, and more bytes do not make a better dictionary.
+/// More bytes make training slower and no better dictionary.
 const MAX_TRAINING_BYTES: usize = 32 << 20;
 /// Enough for a judgement.
 const MAX_JUDGED_BYTES: usize = 32 << 20;
@@ -50,7 +50,7 @@ pub struct Verdict {
     pub level: i32,
     /// Bytes of the dictionary.
     pub dictionary_bytes: usize,
-    /// Blocks that it was trained on.
+    /// Blocks that it was trained on; 0 from [`judge`], which does not know them.
     pub trained_blocks: usize,
     /// Other blocks, on which it was judged.
     pub judged_blocks: usize,
@@ -112,7 +112,7 @@ const MIN_BLOCKS: usize = 2 * MIN_SAMPLES - 1;
 ///
 /// Equal blocks lead to equal halves and an equal dictionary, but the times are measured.
 /// Same-filled blocks are left out, since a store does not compress them. So are blocks of the
-/// second half that equal one of the first. Takes seconds.
+/// second half that equal one of the first. May take seconds.
 ///
 /// # Errors
 ///
@@ -215,7 +215,7 @@ fn is_same_filled(block: &[u8]) -> bool {
     block.len() <= 8 || block[8..] == block[..block.len() - 8]
 }
 
-/// Makes zstd with or without the dictionary.
+/// zstd with or without the dictionary, with the buffers and the sum of a measurement.
 struct MeasuredSide {
     compression: Box<dyn CompressionContext>,
     decompression: Box<dyn DecompressionContext>,
@@ -261,7 +261,7 @@ impl Cost {
     const MAX: Cost =
         Cost { bytes: usize::MAX, compression: Duration::MAX, decompression: Duration::MAX };
 
-    /// Returns the lesser of each time.
+    /// Returns the lesser of each figure.
     fn min(self, other: Cost) -> Cost {
         Cost {
             bytes: self.bytes.min(other.bytes),

@@ -19,8 +19,8 @@ const MIN_SAMPLE_BYTES: usize = 8;
 /// are pages, a dictionary of 16 KiB suffices. Judge the result on other blocks, as
 /// [`train_and_judge`](crate::train_and_judge) does.
 ///
-/// Equal samples in equal order train an equal dictionary. Takes seconds for some MiB. Samples
-/// shorter than 8 bytes are left out.
+/// Equal samples in equal order train an equal dictionary. May take seconds. Samples shorter than 8
+/// bytes are left out.
 ///
 /// # Errors
 ///

@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
+use zpool_core::CreateError;
 use zpool_core::compress::{Codec, CodecError, Compressor};
-use zpool_testing::codecs::{blocks, check_refusals, round_trip_heap_calls};
-use zpool_testing::heap::{CountingAllocator, Heap, Refusal, refusing_some};
+use zpool_testing::codecs::{check_refusals, round_trip_heap_calls, sample_blocks};
+use zpool_testing::heap::{CountingAllocator, Heap, Refusal, refusing, refusing_some};
 use zpool_zstd::ZstdCompressor;
 
 #[global_allocator]
@@ -27,7 +28,7 @@ fn compressors() -> impl Iterator<Item = ZstdCompressor> {
 /// Once warm, compression and decompression make no heap call.
 #[test]
 fn warm_codec_makes_no_heap_call() {
-    let blocks = blocks();
+    let blocks = sample_blocks();
     for compressor in compressors() {
         let codec = Codec::new(Arc::new(compressor), 4096);
         // One block makes the contexts, which then have all the memory they need, whatever its
@@ -42,7 +43,7 @@ fn warm_codec_makes_no_heap_call() {
 /// next block that needs more.
 #[test]
 fn many_short_blocks_in_a_row_do_not_shrink_a_context() {
-    let page = blocks().swap_remove(1);
+    let page = sample_blocks().swap_remove(1);
     for compressor in compressors() {
         let compressor = Arc::new(compressor);
         for max_block_size in [4096, 16_384, 65_536, 262_144] {
@@ -97,6 +98,26 @@ fn dictionary_is_shared_and_freed_with_last_user() {
         context.compress(&dictionary[..4096], out).unwrap();
     }
     assert_eq!(Heap::since(before).bytes, 0);
+}
+
+/// If the heap refuses one of zstd's allocations for a dictionary, the error says that, and not
+/// that the dictionary is damaged.
+#[test]
+fn refused_dictionary_is_out_of_memory() {
+    let samples: Vec<Vec<u8>> =
+        (0..800).map(|i| format!("id={i:04}, name=item {i}; ").repeat(20).into_bytes()).collect();
+    let trained = zpool_zstd::train(&samples, 4096).unwrap();
+    let raw = b"a page of memory, kept and compressed".repeat(30);
+    for dictionary in [&trained, &raw] {
+        // One allocation for compression, two for decompression.
+        let refusals = [Refusal::Nth(0), Refusal::Nth(1), Refusal::Nth(2), Refusal::AtLeast(1024)];
+        for refusal in refusals {
+            let made = refusing(refusal, || ZstdCompressor::with_dictionary(1, dictionary));
+            let error = made.map(drop).unwrap_err();
+            assert_eq!(error, CreateError::OutOfMemory, "{refusal:?}");
+        }
+        assert!(ZstdCompressor::with_dictionary(1, dictionary).is_ok());
+    }
 }
 
 /// A refused allocation is an error, for a context as for the buffer that a block needs later.

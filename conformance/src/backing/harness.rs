@@ -1,4 +1,4 @@
-//! The shared part of the cases: a backing store, and contents that name their place.
+//! The shared part of the cases: a backing store, and contents that differ for each segment.
 
 use zpool_core::backing::{
     AlignedBytes, BackingCapabilities, BackingError, BackingStore, SegmentNumber,
@@ -31,7 +31,7 @@ impl BackingHarness {
         first.chain([all - 1]).map(SegmentNumber::new).collect()
     }
 
-    /// Returns the contents of `len` bytes that name their segment, the version and the offset.
+    /// Returns `len` bytes of contents, which differ for each segment and version.
     pub(crate) fn contents(
         &self,
         segment: SegmentNumber,

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   backing_store_suite!(name, [capabilities], || MyBacking::new())   one line in your tests/
-//!        │ makes one named #[test] a case, ignored where a property is missing
+//!        │ makes one named #[test] a case, ignored where a capability is missing
 //!        ▼
 //!   cases::* (&BackingMaker)       plain functions; each makes an empty backing store
 //! ```
@@ -48,17 +48,17 @@ impl fmt::Debug for BackingMaker {
     }
 }
 
-/// The property that a backing store needs for a case to apply.
+/// The capability that a backing store needs for a case to apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackingNeeds {
-    /// No property.
+    /// No capability.
     Nothing,
     /// [`BackingCapabilities::partial_reads`].
     Parts,
 }
 
 impl BackingNeeds {
-    /// Returns whether a backing store with these capabilities has it.
+    /// Returns whether a backing store with these capabilities meets this need.
     pub fn met_by(self, capabilities: BackingCapabilities) -> bool {
         match self {
             BackingNeeds::Nothing => true,
@@ -72,7 +72,7 @@ impl BackingNeeds {
 pub struct BackingCase {
     /// The name of its function and of its test.
     pub name: &'static str,
-    /// The property that it needs.
+    /// The capability that it needs.
     pub needs: BackingNeeds,
     /// The function in [`cases`].
     pub run: fn(&BackingMaker),
@@ -84,7 +84,7 @@ pub struct BackingCase {
 /// # Panics
 ///
 /// If they differ.
-pub fn properties_are_those_listed(maker: &BackingMaker, suite: &str, listed: &[&str]) {
+pub fn capabilities_are_those_listed(maker: &BackingMaker, suite: &str, listed: &[&str]) {
     let capabilities = maker.make().capabilities();
     let can_run = BACKING_CASES.iter().map(|case| case.needs.met_by(capabilities));
     print_summary("backing store suite", suite, can_run);
@@ -146,54 +146,54 @@ pub fn properties_are_those_listed(maker: &BackingMaker, suite: &str, listed: &[
 /// ```
 ///
 /// - The list names capabilities of the backing store: `parts` (parts of a segment can be read) and
-///   `remote`. Cases for a property that is not listed become `#[ignore = "..."]`, so that the skip
-///   is seen. One case compares the list with the
+///   `remote`. Cases for a capability that is not listed become `#[ignore = "..."]`, so that the
+///   skip is seen. One case compares the list with the
 ///   [`BackingCapabilities`](zpool_core::backing::BackingCapabilities).
 /// - The closure makes an empty backing store: `Fn() -> B`. It is called several times, and must
 ///   always make the same kind.
 #[macro_export]
 macro_rules! backing_store_suite {
-    ($name:ident, [$($property:ident),* $(,)?], $make:expr $(,)?) => {
+    ($name:ident, [$($capability:ident),* $(,)?], $make:expr $(,)?) => {
         #[cfg(test)]
         mod $name {
             #[allow(unused_imports, reason = "what the closure names may be a full path")]
             use super::*;
 
-            $($crate::__backing_property!($property);)*
+            $($crate::__backing_capability!($capability);)*
 
             fn maker() -> $crate::backing::BackingMaker {
                 $crate::backing::BackingMaker::new($make)
             }
 
             #[test]
-            fn properties_are_those_listed() {
-                $crate::backing::properties_are_those_listed(
+            fn capabilities_are_those_listed() {
+                $crate::backing::capabilities_are_those_listed(
                     &maker(),
                     module_path!(),
-                    &[$(stringify!($property)),*],
+                    &[$(stringify!($capability)),*],
                 );
             }
 
-            $crate::__backing_cases! { [$crate::__backing_tests] [$($property)*] }
+            $crate::__backing_cases! { [$crate::__backing_tests] [$($capability)*] }
         }
     };
 }
 
 #[doc(hidden)]
 #[macro_export]
-macro_rules! __backing_property {
+macro_rules! __backing_capability {
     (parts) => {};
     (remote) => {};
     ($other:ident) => {
         compile_error!(concat!(
-            "unknown property `",
+            "unknown capability `",
             stringify!($other),
             "` (known: parts, remote)"
         ));
     };
 }
 
-/// The table of cases: group, function, needed property. Passes it to the macro in the first
+/// The table of cases: group, function, needed capability. Passes it to the macro in the first
 /// brackets.
 #[doc(hidden)]
 #[macro_export]
@@ -201,7 +201,7 @@ macro_rules! __backing_cases {
     ([$($callback:tt)+] $context:tt) => {
         $($callback)+! {
             $context
-            contents properties_never_change: Nothing,
+            contents capabilities_never_change: Nothing,
             contents w1_segments_read_back: Nothing,
             contents w1_parts_read_back: Parts,
             contents w1_stores_are_separate: Nothing,

@@ -110,10 +110,10 @@ impl fmt::Debug for CompressorMaker {
     }
 }
 
-/// The property that a compressor needs for a case to apply.
+/// The capability that a compressor needs for a case to apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CompressorNeeds {
-    /// No property.
+    /// No capability.
     Nothing,
     /// [`CodecCapabilities::stateless_decompression`].
     Stateless,
@@ -141,7 +141,7 @@ impl CompressorNeeds {
 pub struct CompressorCase {
     /// The name of its function and of its test.
     pub name: &'static str,
-    /// The property that it needs.
+    /// The capability that it needs.
     pub needs: CompressorNeeds,
     /// The function in [`cases`].
     pub run: fn(&CompressorMaker),
@@ -252,7 +252,7 @@ macro_rules! __compressor_capability {
     };
 }
 
-/// The table of cases: group, function, needed property. Passes it to the macro in the first
+/// The table of cases: group, function, needed capability. Passes it to the macro in the first
 /// brackets.
 #[doc(hidden)]
 #[macro_export]
@@ -260,7 +260,7 @@ macro_rules! __compressor_cases {
     ([$($callback:tt)+] $context:tt) => {
         $($callback)+! {
             $context
-            facts identity_and_properties_stay_the_same: Nothing,
+            facts identity_and_capabilities_never_change: Nothing,
             facts equal_settings_are_one_identity: Nothing,
             facts unknown_parameters_are_refused: Nothing,
             contents k8_generated_blocks_come_back: Nothing,

@@ -4,7 +4,7 @@
 //!   executor_suite!(name, [capabilities], || MyExecutor::new())     one line in your tests/ folder
 //!        │ makes one named #[test] a case, ignored where a capability is missing
 //!        ▼
-//!   cases::* (&ExecutorMaker)      plain functions; each makes its executors and a ledger
+//!   cases::* (&ExecutorMaker)      plain functions; each makes its executors and a job log
 //! ```
 //!
 //! [`EXECUTOR_CASES`] lists the functions, for callers that want to run them otherwise.
@@ -87,10 +87,10 @@ impl fmt::Debug for ExecutorMaker {
     }
 }
 
-/// The property that an executor needs for a case to apply.
+/// The capability that an executor needs for a case to apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExecutorNeeds {
-    /// No property.
+    /// No capability.
     Nothing,
     /// [`ExecutorCapabilities::runs_on_caller`].
     OnCaller,
@@ -132,7 +132,7 @@ impl ExecutorNeeds {
 pub struct ExecutorCase {
     /// The name of its function and of its test.
     pub name: &'static str,
-    /// The property that it needs.
+    /// The capability that it needs.
     pub needs: ExecutorNeeds,
     /// The function in [`cases`].
     pub run: fn(&ExecutorMaker),
@@ -243,7 +243,7 @@ macro_rules! __executor_maker {
     ([$other:ident $($rest:ident)*] $make:expr) => { $crate::__executor_maker!([$($rest)*] $make) };
 }
 
-/// The table of cases: group, function, needed property. Passes it to the macro in the first
+/// The table of cases: group, function, needed capability. Passes it to the macro in the first
 /// brackets.
 #[doc(hidden)]
 #[macro_export]
@@ -251,7 +251,7 @@ macro_rules! __executor_cases {
     ([$($callback:tt)+] $context:tt) => {
         $($callback)+! {
             $context
-            jobs properties_stay_the_same: Nothing,
+            jobs capabilities_never_change: Nothing,
             jobs x1_every_job_runs_once: Nothing,
             jobs x1_jobs_of_many_threads_run_once: Nothing,
             jobs x1_delayed_jobs_run_once: Nothing,
@@ -271,7 +271,7 @@ macro_rules! __executor_cases {
             shutdown shutdown_twice_and_from_two_threads: Drain,
             shutdown x4_once_shut_down_jobs_come_back: Drain,
             shutdown x1_submitting_races_with_shutdown: Drain,
-            shutdown shutdown_now_gives_back_what_is_pending_in_order: Drain,
+            shutdown shutdown_now_returns_pending_jobs_in_order: Drain,
             shutdown shutdown_now_lets_the_running_job_finish: Drain,
             shutdown x1_submitting_races_with_shutdown_now: Drain,
         }

@@ -35,7 +35,7 @@ pub enum Kind {
     Records,
     /// An open-addressing hash map: control bytes, then slots, some of them empty.
     HashMap,
-    /// Nodes of a B-tree: sorted keys, values, children, unused capacity.
+    /// Leaves of a B-tree: parent, sorted keys, values, unused capacity.
     Tree,
     /// An array of numbers: counters, prices, indices that grow, measurements.
     Numbers,

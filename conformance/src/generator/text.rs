@@ -13,7 +13,7 @@ const SYLLABLES: [&str; 48] = [
 /// Words with characters outside ASCII.
 const FOREIGN: [&str; 8] = ["größe", "naïve", "mañana", "λόγος", "слово", "言葉", "écrit", "žluť"];
 
-/// A few thousand words, in the order of their frequency.
+/// 1200 words, the most frequent first.
 #[derive(Debug, Clone)]
 pub(super) struct Vocabulary {
     words: Vec<String>,

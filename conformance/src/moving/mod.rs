@@ -4,8 +4,8 @@
 //!   object   here  [bytes, which guards share]      a move copies to the other place, wipes
 //!            there [wiped, of the same length]      `here`, and swaps both; a guard forbids it
 //!
-//!   page     8 frames' worth of objects, with both places of each; charged to the page source,
-//!            although the bytes come from the heap
+//!   page     room for 4 objects of the maximal length, with both places of each; charged to the
+//!            page source, although the bytes come from the heap
 //! ```
 
 mod state;

@@ -98,7 +98,7 @@ impl fmt::Debug for PoolMaker {
     }
 }
 
-/// The property that a pool needs for a case to apply.
+/// The capability that a pool needs for a case to apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PoolNeeds {
     /// Nothing beyond the required methods.
@@ -135,7 +135,7 @@ impl PoolNeeds {
 pub struct PoolCase {
     /// The name of its function and of its test.
     pub name: &'static str,
-    /// The property that it needs.
+    /// The capability that it needs.
     pub needs: PoolNeeds,
     /// The function in [`cases`].
     pub run: fn(&PoolMaker),
@@ -245,7 +245,7 @@ macro_rules! __pool_capability {
     };
 }
 
-/// The table of cases: group, function, needed property. Passes it to the macro in the first
+/// The table of cases: group, function, needed capability. Passes it to the macro in the first
 /// brackets.
 #[doc(hidden)]
 #[macro_export]
@@ -266,8 +266,8 @@ macro_rules! __pool_cases {
             accounts an_empty_pool_holds_no_frame: Nothing,
             accounts a_footprint_is_at_least_the_length: Nothing,
             accounts freed_memory_is_used_again: Nothing,
-            accounts trim_gives_everything_back_once_empty: Nothing,
-            accounts dropping_a_pool_gives_every_frame_back: Nothing,
+            accounts trim_releases_all_frames_once_empty: Nothing,
+            accounts dropping_a_pool_releases_every_frame: Nothing,
             bulk many_objects_are_freed_at_once: Nothing,
             bulk free_many_counts_what_it_refuses: Nothing,
             bulk free_many_frees_what_came_before_a_panic: Nothing,
@@ -295,7 +295,7 @@ macro_rules! __pool_cases {
             exchange an_exchange_never_blocks: Nothing,
             exchange an_exchange_makes_no_heap_call: NoHeap,
             threads threads_insert_read_and_free: Nothing,
-            threads reads_that_race_with_free_see_the_object_or_nothing: Nothing,
+            threads racing_read_and_free_see_the_object_or_nothing: Nothing,
             threads one_of_two_racing_frees_wins: Nothing,
             threads b15_accounts_stay_sane_while_threads_work: Nothing,
             noblock reading_and_freeing_never_block: Nothing,
@@ -310,7 +310,7 @@ macro_rules! __pool_cases {
             compaction b12_pages_emptied_during_compaction_go_back: Compaction,
             compaction b14_compaction_races_with_reads_and_frees: Compaction,
             reclaim a_pool_that_cannot_reclaim_says_so: NoReclaim,
-            reclaim reclaim_gives_back_the_pages_it_reports: Reclaim,
+            reclaim reclaim_releases_the_pages_it_reports: Reclaim,
             reclaim reclaim_of_nothing_asks_no_owner: Reclaim,
             reclaim b41_an_owner_that_keeps_some_loses_nothing: Reclaim,
             reclaim b43_reclaim_lying_owner_ends: Reclaim,

@@ -41,7 +41,8 @@ struct HeldGuard<'a> {
 }
 
 impl<'a> PoolModelRunner<'a> {
-    /// Wraps an empty pool. If `source` is its own source, its charges are compared as well.
+    /// Wraps an empty pool. With the pool's own `source`, its accounts are checked as well; without
+    /// one, only contents and `validate`.
     pub fn new(pool: &'a dyn ZPool, source: Option<&'a FaultySource>) -> PoolModelRunner<'a> {
         let reference = ReferencePool::new(pool.capabilities().max_object_len);
         PoolModelRunner {

@@ -79,7 +79,7 @@ impl Compressor for Deflate {
 
     fn compression_context(
         &self,
-        _max_block_len: usize,
+        _max_block_size: usize,
     ) -> Result<Box<dyn CompressionContext>, CodecError> {
         // No header and no checksum (window bits below 0), because the store knows lengths, and K9
         // asks for no more.

@@ -172,8 +172,9 @@ impl PoolList {
         drop(listed);
     }
 
-    /// Takes the block of a destroyed pool, and frees it as soon as no reader holds it: a reader
-    /// whose guard outlived a switch may be its last owner, and readers make no heap call.
+    /// Frees the block of a destroyed pool if no reader holds it, and otherwise keeps it until a
+    /// later call: a reader whose guard outlived a switch may be its last owner, and readers make
+    /// no heap call.
     pub(crate) fn free_block(&self, block: Arc<Counted<Pool>>) {
         let mut kept = self.kept_blocks.lock();
         // Without memory for the list, the last owner frees it.
@@ -193,13 +194,11 @@ impl PoolList {
     pub(crate) fn find_retired(&self, spec: &PoolSpec) -> Option<PoolRef> {
         let hash = spec_hash(spec);
         // A pool whose count is zero is about to be destroyed: the search goes on, since a live
-        // pool of the same spec may follow. No reference is dropped under the lock. The cold pool
-        // is not retired, though not current either.
-        let table = self.table.lock();
-        let cold = table.cold();
-        table.find(hash, |place, listed| {
-            let is_cold = cold == Some(place);
-            let matches = listed.label.spec == *spec && !listed.never_revive && !is_cold;
+        // pool of the same spec may follow. No reference is dropped under the lock. The current
+        // pool and the cold pool may have this spec, too, but are not retired.
+        self.table.lock().find(hash, |_, listed| {
+            let is_retired = listed.retired.is_some() && !listed.never_revive;
+            let matches = is_retired && listed.label.spec == *spec;
             if matches { listed.block.try_ref().map(PoolRef) } else { None }
         })
     }

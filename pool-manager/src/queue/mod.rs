@@ -167,8 +167,8 @@ impl WorkQueue {
         Ok(WorkQueue { state, worker: join.thread().clone(), join: Mutex::new(Some(join)) })
     }
 
-    /// Runs `work` every `period`, the first time after one period, until the returned value is
-    /// dropped or the queue ends. A run that takes longer than the period delays the next one.
+    /// Runs `work` again and again, waiting `period` before each run. Ends when the returned value
+    /// is dropped, `work` panics, or the queue ends.
     ///
     /// # Errors
     ///

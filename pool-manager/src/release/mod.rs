@@ -49,8 +49,8 @@ fn count_leaked(pools: usize) {
 }
 
 thread_local! {
-    /// Releases on this thread's stack. While it is not zero, a pool is destroyed by the call that
-    /// dropped its last reference.
+    /// Releases on this thread's stack. A pool that is destroyed on this thread while it is not
+    /// zero is destroyed by the call that dropped its last reference.
     static RELEASING: Cell<u32> = const { Cell::new(0) };
 }
 

@@ -27,7 +27,8 @@ use crate::shared::count;
 /// The manager's executor, whose drop is foreign code.
 pub(crate) type OwnedExecutor = Foreign<Arc<dyn Executor>>;
 
-/// Longest wait of the manager's drop for a foreign `submit`, apart from notifications.
+/// Longest time that the manager's drop waits for a foreign `submit`. Only time in which no thread
+/// has left `submit` counts.
 const SUBMIT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Longest wait of [`ReleaseGate::destroy_pending`] for destructions that other threads have begun.

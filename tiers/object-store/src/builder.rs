@@ -16,14 +16,13 @@ use zpool_core::backing::{BackingCapabilities, CapabilitiesError};
 use crate::requests::Requests;
 use crate::tier::ObjectStoreTier;
 
-/// The bytes of a segment unless chosen otherwise: 8 MiB, because a request costs a round trip
-/// whatever its length.
+/// Default segment size in bytes: 8 MiB, because a request costs a round trip whatever its length.
 pub const DEFAULT_SEGMENT_BYTES: usize = 8 << 20;
 
-/// The time that a call waits for its answer unless chosen otherwise.
+/// Default time that a call waits for its answer.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The first part of objects' names unless chosen otherwise.
+/// Default prefix of object names.
 pub const DEFAULT_PREFIX: &str = "zswap-tier";
 
 /// Settings of an [`ObjectStoreTier`].
@@ -68,9 +67,9 @@ impl ObjectStoreTierBuilder {
 
     /// Sets the runtime on which requests run (default: one of the tier's own, with one thread).
     ///
-    /// Calls wait on the calling thread, so the runtime has to make progress without it. If the
-    /// runtime's own threads call the tier, it needs at least one other thread. On a current-thread
-    /// runtime, such calls time out.
+    /// Calls wait on the calling thread, so the runtime has to make progress without it. Do not
+    /// call the tier on a worker thread of this runtime: tokio keeps a new task on the worker that
+    /// spawned it, so the call times out. Use `spawn_blocking` there.
     pub fn runtime(self, runtime: Handle) -> ObjectStoreTierBuilder {
         ObjectStoreTierBuilder { runtime: Some(runtime), ..self }
     }
@@ -79,11 +78,13 @@ impl ObjectStoreTierBuilder {
     ///
     /// # Errors
     ///
-    /// [`ObjectStoreTierError`] if the bytes are less than a segment, or if the runtime cannot
-    /// start its thread.
+    /// [`ObjectStoreTierError`] if the bytes are less than a segment or more than [`u32::MAX`]
+    /// segments, or if the runtime cannot start its thread.
     pub fn build(self) -> Result<ObjectStoreTier, ObjectStoreTierError> {
-        let segments = self.bytes / (self.segment_bytes.max(1) as u64);
-        let segments = u32::try_from(segments).unwrap_or(u32::MAX);
+        // Segments without bytes are an error of the capabilities.
+        let segments = self.bytes.checked_div(self.segment_bytes as u64).unwrap_or(0);
+        let segments = u32::try_from(segments)
+            .map_err(|_| ObjectStoreTierError::TooManySegments { segments })?;
         let capabilities = BackingCapabilities::new(self.segment_bytes, segments)
             .map_err(ObjectStoreTierError::Capabilities)?
             .with_remote();
@@ -105,6 +106,11 @@ impl ObjectStoreTierBuilder {
 pub enum ObjectStoreTierError {
     /// The size of the tier or of its segments is out of range.
     Capabilities(CapabilitiesError),
+    /// The tier has more segments than can be numbered.
+    TooManySegments {
+        /// Number of segments.
+        segments: u64,
+    },
     /// The runtime could not start.
     Runtime(io::Error),
 }
@@ -115,6 +121,12 @@ impl fmt::Display for ObjectStoreTierError {
             ObjectStoreTierError::Capabilities(error) => {
                 write!(f, "cannot build an object-store tier: {error}")
             }
+            ObjectStoreTierError::TooManySegments { segments } => write!(
+                f,
+                "a tier cannot have {segments} segments: choose fewer bytes, or larger segments, \
+                 so that there are at most {}",
+                u32::MAX
+            ),
             ObjectStoreTierError::Runtime(error) => write!(
                 f,
                 "cannot start a runtime for requests to an object store: {error}; free resources, \

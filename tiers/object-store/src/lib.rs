@@ -15,8 +15,8 @@
 //! - The requests run on a runtime of the tier's own, with one thread, or on
 //!   [yours](ObjectStoreTierBuilder::runtime). The calling thread waits for the answer, at most for
 //!   [a time](ObjectStoreTierBuilder::timeout).
-//! - **Memory leaves this machine unencrypted.** Put `zswap::tier::SealedStore` in front if that
-//!   must not be.
+//! - **Memory leaves this machine unencrypted.** To encrypt it, put `zswap::tier::SealedStore` in
+//!   front.
 //!
 //! # Example
 //!

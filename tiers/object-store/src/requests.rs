@@ -45,13 +45,14 @@ impl Requests {
             Err(RecvTimeoutError::Timeout) => {
                 task.abort();
                 Err(BackingError::failed(format!(
-                    "the object store has not answered within {:?}",
+                    "the object store has not answered within {:?}: check the network, or raise \
+                     `timeout`",
                     self.timeout
                 )))
             }
             Err(RecvTimeoutError::Disconnected) => Err(BackingError::failed(
-                "a request ended without an answer: its runtime is shut down, or the object store \
-                 has panicked",
+                "a request ended without an answer, because its runtime was shut down or the \
+                 object store panicked: keep the runtime as long as the tier",
             )),
         }
     }

@@ -27,7 +27,7 @@ pub struct ObjectStoreTier {
 }
 
 impl ObjectStoreTier {
-    /// Begins to make a tier of `bytes` in `store`.
+    /// Starts to build a tier of `bytes` in `store`.
     ///
     /// # Example
     ///

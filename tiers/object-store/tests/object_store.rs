@@ -156,12 +156,35 @@ fn stuck_runtime_ends_in_timeout() {
     assert!(error.to_string().contains("within 20ms"), "{error}");
 }
 
-/// A tier of less than a segment is an error.
+/// The runtime of a tier may call it by `spawn_blocking`, even if it has one worker only.
 #[test]
-fn too_few_bytes_are_refused() {
+fn spawn_blocking_on_its_runtime_works() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let builder = ObjectStoreTier::builder(Arc::new(InMemory::new()), 1 << 20);
+    let builder = builder.segment_bytes(1 << 12).runtime(runtime.handle().clone());
+    let tier = builder.build().unwrap();
+    let written = runtime.block_on(async {
+        let write = move || tier.write(FIRST, &[7; 10]);
+        tokio::spawn(tokio::task::spawn_blocking(write)).await.unwrap().unwrap()
+    });
+    written.unwrap();
+}
+
+/// A tier of less than a segment, or of more than can be numbered, is an error.
+#[test]
+fn impossible_sizes_are_refused() {
     let error = ObjectStoreTier::builder(Arc::new(InMemory::new()), 1000).build().unwrap_err();
     assert!(
         matches!(error, ObjectStoreTierError::Capabilities(CapabilitiesError::NoSegments)),
+        "{error}"
+    );
+    let builder = ObjectStoreTier::builder(Arc::new(InMemory::new()), u64::MAX);
+    let error = builder.clone().segment_bytes(4096).build().unwrap_err();
+    assert!(matches!(error, ObjectStoreTierError::TooManySegments { .. }), "{error}");
+    assert!(error.to_string().contains("at most 4294967295"), "{error}");
+    let error = builder.segment_bytes(0).build().unwrap_err();
+    assert!(
+        matches!(error, ObjectStoreTierError::Capabilities(CapabilitiesError::SegmentBytes(0))),
         "{error}"
     );
 }

@@ -12,17 +12,17 @@ use zpool_core::backing::{BackingCapabilities, CapabilitiesError};
 use crate::connections::Connections;
 use crate::tier::RedisTier;
 
-/// The bytes of a segment unless chosen otherwise: 1 MiB. A server handles one command at a time,
-/// so longer values make its other clients wait.
+/// Default segment size in bytes: 1 MiB. A server handles one command at a time, so longer values
+/// make its other clients wait.
 pub const DEFAULT_SEGMENT_BYTES: usize = 1 << 20;
 
-/// The time that a connect, a send or a receive may take unless chosen otherwise.
+/// Default timeout of a connect, a send or a receive.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The idle connections that are kept unless chosen otherwise.
+/// Default number of idle connections that are kept.
 pub const DEFAULT_IDLE_CONNECTIONS: usize = 8;
 
-/// The first part of keys unless chosen otherwise.
+/// Default prefix of keys.
 pub const DEFAULT_PREFIX: &str = "zswap-tier";
 
 /// The most bytes of a value: 512 MiB, the default `proto-max-bulk-len` of servers.
@@ -88,18 +88,20 @@ impl RedisTierBuilder {
     ///
     /// # Errors
     ///
-    /// [`RedisTierError`] if the bytes are less than a segment, the segment is too long for a
-    /// value, or the server cannot be reached.
+    /// [`RedisTierError`] if the bytes are less than a segment or more than [`u32::MAX`] segments,
+    /// the segment is too long for a value, or the server cannot be reached.
     ///
     /// # Concurrency
     ///
     /// May block.
     pub fn build(self) -> Result<RedisTier, RedisTierError> {
-        let segments = self.bytes / (self.segment_bytes.max(1) as u64);
-        let segments = u32::try_from(segments).unwrap_or(u32::MAX);
         if self.segment_bytes > MAX_VALUE_BYTES {
             return Err(RedisTierError::SegmentTooLong { bytes: self.segment_bytes });
         }
+        // Segments without bytes are an error of the capabilities.
+        let segments = self.bytes.checked_div(self.segment_bytes as u64).unwrap_or(0);
+        let segments =
+            u32::try_from(segments).map_err(|_| RedisTierError::TooManySegments { segments })?;
         let capabilities = BackingCapabilities::new(self.segment_bytes, segments)
             .map_err(RedisTierError::Capabilities)?
             .with_remote();
@@ -122,6 +124,11 @@ pub enum RedisTierError {
         /// Bytes of a segment.
         bytes: usize,
     },
+    /// The tier has more segments than can be numbered.
+    TooManySegments {
+        /// Number of segments.
+        segments: u64,
+    },
     /// The server cannot be reached.
     Connect(RedisError),
 }
@@ -134,6 +141,12 @@ impl fmt::Display for RedisTierError {
                 f,
                 "a segment of {bytes} bytes is too long for a Redis value: choose at most \
                  {MAX_VALUE_BYTES}"
+            ),
+            RedisTierError::TooManySegments { segments } => write!(
+                f,
+                "a tier cannot have {segments} segments: choose fewer bytes, or larger segments, \
+                 so that there are at most {}",
+                u32::MAX
             ),
             RedisTierError::Connect(error) => write!(
                 f,

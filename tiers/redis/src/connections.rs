@@ -48,8 +48,12 @@ impl Connections {
         command: &Cmd,
     ) -> RedisResult<T> {
         let answer = command.query(&mut connection);
-        // After an error of the network, an answer may still be on its way: to another command.
-        let is_usable = answer.as_ref().map_or_else(RedisError::code, |_| Some("")).is_some();
+        // After a network error the reply may still arrive, and would be taken for that of the next
+        // command. Errors that the server reports have a code.
+        let is_usable = match &answer {
+            Ok(_) => true,
+            Err(error) => error.code().is_some(),
+        };
         if is_usable {
             self.keep(connection);
         }
@@ -74,7 +78,7 @@ impl Connections {
         drop(connection);
     }
 
-    /// Closes the idle connections, which are older than one that the server has closed.
+    /// Closes the idle connections. They were idle for longer than the one that the server closed.
     fn close_idle(&self) {
         let idle = std::mem::take(&mut *self.idle.lock());
         drop(idle);

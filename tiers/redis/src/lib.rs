@@ -11,11 +11,13 @@
 //! - A value that is not there any more, because the server evicted it, restarted or was flushed,
 //!   is [`Gone`](zpool_core::backing::BackingError::Gone): for a cache, a miss. A server that
 //!   refuses a value for want of memory is [`Full`](zpool_core::backing::BackingError::Full).
+//! - If another client cut a value off, a read behind its end is a miss, and a read across its end
+//!   fails.
 //! - Idle connections are kept for later calls. The [timeout](RedisTierBuilder::timeout) bounds
 //!   each connect, send and receive; a call may need several. If a call fails, its connection is
 //!   closed.
-//! - **Memory leaves this machine unencrypted.** Put `zswap::tier::SealedStore` in front if that
-//!   must not be. TLS to the server is a feature of the crate `redis`, which your program chooses.
+//! - **Memory leaves this machine unencrypted.** To encrypt it, put `zswap::tier::SealedStore` in
+//!   front. TLS to the server is a feature of the crate `redis`, which your program chooses.
 //!
 //! # Example
 //!

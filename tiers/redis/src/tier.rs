@@ -26,7 +26,7 @@ pub struct RedisTier {
 }
 
 impl RedisTier {
-    /// Begins to make a tier of `bytes` in the server of `client`.
+    /// Starts to build a tier of `bytes` in the server of `client`.
     ///
     /// # Example
     ///
@@ -113,7 +113,7 @@ impl BackingStore for RedisTier {
         range.arg(self.key(segment, version)).arg(offset).arg(offset + into.len() - 1);
         let bytes: Vec<u8> = self.connections.run(&range)?;
         if bytes.is_empty() {
-            // The answer of the server for a missing key.
+            // The answer for a missing key, and for a value that ends before `offset`.
             return Err(BackingError::Gone);
         }
         if bytes.len() != into.len() {

@@ -47,17 +47,18 @@ impl KernelSwap {
     pub fn add(algorithm: &str, bytes: usize) -> Result<Self, Skipped> {
         let zram = KernelZram::add_unopened(algorithm, bytes)?;
         let node = format!("/dev/zram{}", zram.number());
-        run("mkswap", &node).map_err(skip("mkswap"))?;
-        let active = Undoable::new(ActiveSwap { node: None }).map_err(skip("swapon"))?;
+        run("mkswap", &node).map_err(Skipped::at("mkswap"))?;
+        let active = Undoable::new(ActiveSwap { node: None }).map_err(Skipped::at("swapon"))?;
         {
             // Under the lock, so that a signal finds either no swap or one that is known.
             let mut active = active.lock();
-            run("swapon", &node).map_err(skip("swapon"))?;
+            run("swapon", &node).map_err(Skipped::at("swapon"))?;
             active.node = Some(node);
         }
-        let group = Undoable::new(MadeGroup { group: None }).map_err(skip("memory cgroup"))?;
+        let group =
+            Undoable::new(MadeGroup { group: None }).map_err(Skipped::at("memory cgroup"))?;
         let made = group.lock().make();
-        made.map_err(skip("memory cgroup"))?;
+        made.map_err(Skipped::at("memory cgroup"))?;
         Ok(KernelSwap { group, _active: active, zram })
     }
 
@@ -193,10 +194,6 @@ fn run(command: &str, node: &str) -> io::Result<()> {
         return Ok(());
     }
     Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
-}
-
-fn skip(place: &str) -> impl FnOnce(io::Error) -> Skipped + use<'_> {
-    move |error| Skipped::because(format!("{place}: {error}"))
 }
 
 #[cfg(test)]

@@ -50,10 +50,11 @@ impl KernelZram {
             request_bytes > 0 && [bytes, request_bytes].iter().all(|bytes| bytes % ALIGNMENT == 0),
             "sizes must be whole pages"
         );
-        let added = Undoable::new(AddedDevice::none(Path::new(CONTROL))).map_err(skip(CONTROL))?;
+        let added =
+            Undoable::new(AddedDevice::none(Path::new(CONTROL))).map_err(Skipped::at(CONTROL))?;
         // Under the lock, so that a signal finds either no device or one whose number is known.
-        let number = added.lock().add().map_err(skip(CONTROL))?;
-        added.lock().set_up(algorithm, bytes).map_err(skip(&format!("zram{number}")))?;
+        let number = added.lock().add().map_err(Skipped::at(CONTROL))?;
+        added.lock().set_up(algorithm, bytes).map_err(Skipped::at(&format!("zram{number}")))?;
         Ok(KernelZram { added, number, bounce: AlignedBuffer::new(bytes), request_bytes })
     }
 
@@ -206,10 +207,6 @@ impl AlignedBuffer {
     }
 }
 
-fn skip(place: &str) -> impl FnOnce(io::Error) -> Skipped + use<'_> {
-    move |error| Skipped::because(format!("{place}: {error}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,7 +215,7 @@ mod tests {
     #[test]
     fn missing_zram_is_skipped() {
         let error = AddedDevice::none(Path::new("/nonexistent/zram-control")).add().unwrap_err();
-        let skipped = skip("/nonexistent/zram-control")(error);
+        let skipped = Skipped::at("/nonexistent/zram-control")(error);
         assert!(
             skipped.to_string().starts_with("the kernel is left out: /nonexistent/zram-control:")
         );

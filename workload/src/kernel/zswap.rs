@@ -43,8 +43,9 @@ struct Parameters {
 pub struct Skipped(String);
 
 impl Skipped {
-    pub(crate) fn because(why: String) -> Skipped {
-        Skipped(why)
+    /// Returns what makes an error of `place` a reason.
+    pub(super) fn at(place: &str) -> impl FnOnce(io::Error) -> Skipped + use<'_> {
+        move |error| Skipped(format!("{place}: {error}"))
     }
 }
 

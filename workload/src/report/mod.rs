@@ -22,7 +22,7 @@ pub struct Spread {
 /// One line of a report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
-    /// The name, such as `store zsmalloc+lz4 / raw`.
+    /// The name, such as `map_store_over_ours`.
     pub name: String,
     /// The value, or the median of several.
     pub value: f64,

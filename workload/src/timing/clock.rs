@@ -26,7 +26,7 @@ impl AddAssign for Elapsed {
 }
 
 /// Returns the time that `work` takes on both clocks, and its result. The clocks cost a little, so
-/// `work` should take 100 us or more.
+/// `work` should take 100 µs or more.
 pub fn clocked<R>(work: impl FnOnce() -> R) -> (Elapsed, R) {
     let (start, ran) = (Instant::now(), thread_time());
     let result = std::hint::black_box(work());

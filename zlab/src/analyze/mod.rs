@@ -38,7 +38,7 @@ pub(crate) fn run(args: &AnalyzeArgs) -> Result<ExitCode, Failure> {
     let block_size = args.block_size.unwrap_or(DEFAULT_BLOCK);
     if let Some(cold) = &args.cold {
         let specs = cold::specs(args, cold, block_size)?;
-        let input = AnalyzedBlocks::gather(args, block_size)?;
+        let input = gather(args, block_size)?;
         return cold::run(args, plot, &specs, &input.pages, &input.lines());
     }
     let pairs = drivers::pairs(&args.allocators, &args.compressors);

@@ -23,23 +23,23 @@ const LOADS: usize = 10_000;
 
 const SEED: u64 = 5;
 
-/// A store without a cold pool.
+/// The cost of a store without a cold pool.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Plain {
+pub(super) struct SinglePoolCost {
     pub(super) held_bytes: usize,
     pub(super) load_ns: Percentiles,
     pub(super) verified: bool,
 }
 
-/// A store with a cold pool, and with this share of hot blocks.
+/// The cost of a store with a cold pool, at this share of hot blocks.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Measured {
+pub(super) struct ColdPoolCost {
     pub(super) hot_percent: u8,
     /// Whether the cold pool uses what was trained on cold blocks.
     pub(super) trained: bool,
     pub(super) held_bytes: usize,
     pub(super) made_cold: usize,
-    /// Blocks that were tried and would not become an eighth smaller.
+    /// Blocks that were tried and would not shrink by 1/8.
     pub(super) stayed: usize,
     /// Bytes of the objects made cold, before and after.
     pub(super) object_bytes_before: usize,
@@ -53,13 +53,13 @@ pub(super) struct Measured {
 }
 
 /// Measures a store of one pool.
-pub(super) fn plain(spec: &PoolSpec, pages: &Pages) -> Result<Plain, Failure> {
+pub(super) fn plain(spec: &PoolSpec, pages: &Pages) -> Result<SinglePoolCost, Failure> {
     let store = filled(builder(spec, pages), pages)?;
     store.compact(CompactionBudget::UNLIMITED);
     let held_bytes = store.bytes_held();
     let keys: Vec<u64> = (0..pages.len() as u64).collect();
     let load_ns = time_loads(&store, &keys, pages)?;
-    Ok(Plain { held_bytes, load_ns, verified: verify(&store, pages)? })
+    Ok(SinglePoolCost { held_bytes, load_ns, verified: verify(&store, pages)? })
 }
 
 /// Measures a store with a cold pool.
@@ -67,10 +67,10 @@ pub(super) fn with_cold_pool(
     [hot_spec, cold_spec]: &[PoolSpec; 2],
     pages: &Pages,
     hot_percent: u8,
-) -> Result<Measured, Failure> {
+) -> Result<ColdPoolCost, Failure> {
     let store = filled_with_cold_pool([hot_spec, cold_spec], pages)?;
     let (hot, cold) = hot_and_cold(pages, hot_percent);
-    let mut measured = Measured {
+    let mut measured = ColdPoolCost {
         hot_percent,
         trained: false,
         held_bytes: 0,

@@ -22,8 +22,8 @@ use zpool_core::spec::{Component, PoolSpec};
 use crate::cli::AnalyzeArgs;
 use crate::drivers;
 use crate::error::Failure;
-use crate::output::{Progress, print_report};
-use measure::Measured;
+use crate::output::{Progress, print_report, print_report_beside};
+use measure::ColdPoolCost;
 use report::ColdPoolReport;
 
 /// The shares of hot blocks in percent, unless the command line names some.
@@ -92,18 +92,23 @@ pub(crate) fn run(
     progress.doing(format!("{} alone", specs[0]));
     let plain = measure::plain(&specs[0], pages)?;
     progress.done(1);
-    let mut measured: Vec<Measured> = Vec::new();
+    let mut measured: Vec<ColdPoolCost> = Vec::new();
     for (percent, trained, specs) in rounds {
         progress.doing(format!("{percent} % hot"));
-        measured.push(Measured { trained, ..measure::with_cold_pool(specs, pages, percent)? });
+        measured.push(ColdPoolCost { trained, ..measure::with_cold_pool(specs, pages, percent)? });
         progress.done(measured.len() as u64 + 1);
     }
     drop(progress);
     let report = ColdPoolReport::new(specs, pages, plain, measured, training);
-    if let Some(plot) = plot {
-        plot.write(plot::svg(&report).as_bytes())?;
-    }
-    print_report(args.json, &report, || report.text(lines))?;
+    let text = || report.text(lines);
+    match plot {
+        None => print_report(args.json, &report, text)?,
+        Some(plot) => {
+            let printed = print_report_beside(plot.is_stdout(), args.json, &report, text);
+            plot.write(plot::svg(&report).as_bytes())?;
+            printed?
+        }
+    };
     match report.broken() {
         None => Ok(ExitCode::SUCCESS),
         Some(what) => Err(Failure::broken(what)),

@@ -4,7 +4,7 @@ use serde::Serialize;
 use workload::{Pages, format_bytes, format_ns};
 use zpool_core::spec::PoolSpec;
 
-use super::measure::{Measured, Plain};
+use super::measure::{ColdPoolCost, SinglePoolCost};
 use super::train::Training;
 use crate::output::table;
 
@@ -16,8 +16,8 @@ pub(super) struct ColdPoolReport {
     bytes: usize,
     blocks: usize,
     block_size: usize,
-    pub(super) plain: Plain,
-    pub(super) results: Vec<Measured>,
+    pub(super) plain: SinglePoolCost,
+    pub(super) results: Vec<ColdPoolCost>,
     /// The verdict of `--train`.
     training: Option<Training>,
 }
@@ -26,8 +26,8 @@ impl ColdPoolReport {
     pub(super) fn new(
         [hot, cold]: &[PoolSpec; 2],
         pages: &Pages,
-        plain: Plain,
-        results: Vec<Measured>,
+        plain: SinglePoolCost,
+        results: Vec<ColdPoolCost>,
         training: Option<Training>,
     ) -> ColdPoolReport {
         ColdPoolReport {
@@ -43,7 +43,7 @@ impl ColdPoolReport {
     }
 
     /// Returns the bytes held, over those of the store without a cold pool.
-    pub(super) fn over_plain(&self, measured: &Measured) -> f64 {
+    pub(super) fn over_plain(&self, measured: &ColdPoolCost) -> f64 {
         measured.held_bytes as f64 / self.plain.held_bytes.max(1) as f64
     }
 
@@ -67,7 +67,7 @@ impl ColdPoolReport {
             "over\nalone",
             "made\ncold",
             "\nstayed",
-            "CPU us\nper block",
+            "CPU µs\nper block",
             "load hot\np50",
             "\np99",
             "load cold\np50",
@@ -75,7 +75,7 @@ impl ColdPoolReport {
             "\nverified",
         ];
         let mut table = table(1, &header);
-        let Plain { held_bytes, load_ns, verified } = &self.plain;
+        let SinglePoolCost { held_bytes, load_ns, verified } = &self.plain;
         let ns = |ns: u64| format_ns(ns as f64);
         let yes = |verified: bool| if verified { "yes" } else { "NO" }.to_owned();
         let dash = || "-".to_owned();
@@ -114,7 +114,7 @@ impl ColdPoolReport {
     }
 }
 
-impl Measured {
+impl ColdPoolCost {
     /// Returns the share of hot blocks, as the table and the chart show it.
     pub(super) fn share(&self) -> String {
         let trained = if self.trained { ", trained" } else { "" };
@@ -123,10 +123,10 @@ impl Measured {
 }
 
 const LEGEND: &str = "\
-hot: share of the blocks, chosen at random, that is loaded before each turn of the heat clock;
-  alone: without cold blocks.
+hot: share of the blocks, chosen at random, that is loaded before each turn of
+  the heat clock; alone: without cold blocks.
 over alone: bytes held by pools, contexts and index, over those of the first row.
-stayed: blocks that would not become an eighth smaller, and so stay where they are.
-CPU us per block: time to compress a block again, once, compaction included.
+stayed: blocks that would not shrink by 1/8, and so stay where they are.
+CPU µs per block: time to compress a block again, once, compaction included.
 trained: with what --train has made from cold blocks.
 ";

@@ -12,22 +12,22 @@
 
 mod model;
 
+use std::iter;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use workload::{Pages, SeededBlocks};
-use zpool_conformance::Generator;
+use workload::SeededBlocks;
 use zpool_region::{Region, RegionBuilder, RegionError, RegionStats};
 
 use crate::cli::RegionArgs;
 use crate::error::Failure;
+use crate::generated::generated_pages;
 use crate::output::{Progress, print_report, table};
 use model::{RegionModel, Tally};
 
 const PAGE: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
-const GENERATED_PAGES: usize = 2048;
 const GENERATOR_SEED: u64 = 23;
 
 /// The ways to serve faults.
@@ -57,7 +57,8 @@ struct ModeReport {
 
 /// Runs all modes, prints, and fails if a byte was wrong.
 pub(crate) fn run(args: &RegionArgs) -> Result<ExitCode, Failure> {
-    let blocks = generated();
+    let pages = generated_pages(GENERATOR_SEED, PAGE);
+    let blocks = SeededBlocks::new(pages).expect("there are pages");
     let mut reports = Vec::new();
     let modes = [ServedBy::Thread, ServedBy::TwoThreads, ServedBy::Signal];
     let progress = Progress::start(modes.len() as u64);
@@ -128,53 +129,30 @@ fn with_mode(builder: RegionBuilder, mode: ServedBy) -> RegionBuilder {
     }
 }
 
-fn generated() -> SeededBlocks {
-    let mut generator = Generator::new(GENERATOR_SEED);
-    let mut bytes = vec![0; GENERATED_PAGES * PAGE.get()];
-    for page in bytes.chunks_exact_mut(PAGE.get()) {
-        generator.block(page);
-    }
-    SeededBlocks::new(Pages::from_bytes(PAGE, bytes)).expect("there are pages")
-}
-
+/// Returns a table with a column per mode and a row per count.
 fn text(reports: &[ModeReport]) -> String {
-    let header = [
-        "served by",
-        "verified",
-        "wrong",
-        "lost",
-        "faults",
-        "evicted",
-        "clean",
-        "ahead",
-        "pinned",
-        "switches",
-        "children",
-        "direct",
-        "holds",
+    type Count = fn(&ModeReport) -> u64;
+    const COUNTS: [(&str, Count); 12] = [
+        ("verified", |report| report.tally.verified),
+        ("wrong", |report| report.tally.wrong),
+        ("lost", |report| report.units_poisoned),
+        ("faults", |report| report.faults),
+        ("evicted", |report| report.units_evicted),
+        ("dropped clean", |report| report.units_dropped_clean),
+        ("read ahead", |report| report.units_read_ahead),
+        ("pinned", |report| report.units_pinned),
+        ("switches", |report| report.tally.switches),
+        ("children", |report| report.tally.children),
+        ("direct reads", |report| report.tally.direct_reads),
+        ("holds", |report| report.tally.holds),
     ];
+    let modes = reports.iter().map(|report| format!("{:?}", report.served_by));
+    let header: Vec<String> = iter::once("served by".to_owned()).chain(modes).collect();
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
     let mut table = table(1, &header);
-    for report in reports {
-        let Tally { verified, wrong, switches, children, direct_reads, holds } = report.tally;
-        let mut row = vec![format!("{:?}", report.served_by)];
-        row.extend(
-            [
-                verified,
-                wrong,
-                report.units_poisoned,
-                report.faults,
-                report.units_evicted,
-                report.units_dropped_clean,
-                report.units_read_ahead,
-                report.units_pinned,
-                switches,
-                children,
-                direct_reads,
-                holds,
-            ]
-            .map(|count| count.to_string()),
-        );
-        table.add_row(row);
+    for (name, count) in COUNTS {
+        let counts = reports.iter().map(|report| count(report).to_string());
+        table.add_row(iter::once(name.to_owned()).chain(counts));
     }
     table.to_string()
 }

@@ -5,7 +5,7 @@
 //!   phase empty    switcher ──► set_compressor, set_allocator, set_compressor, ...
 //!                  every switch creates a pool and destroys one
 //!   phase loaded   the same, while workers store, load, invalidate and verify their own blocks
-//!   --limit-mib    the store has a limit, and workers store 16 times the limit, uncompressed
+//!   --limit-mib    the store has a limit, and workers store 16 times as many bytes
 //!   --tier         at its limit the store writes cold blocks to a file
 //!   --drain        after every switch, the blocks of retired pools are moved to the current one
 //!   --kernel       the loop of phase empty on the kernel's own zswap, for comparison
@@ -25,8 +25,7 @@ use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use workload::{Pages, SeededBlocks, read_files};
-use zpool_conformance::Generator;
+use workload::{SeededBlocks, read_files};
 use zpool_core::spec::PoolSpec;
 use zpool_core::{CheckPolicy, set_check_policy};
 use zswap::AtLimit;
@@ -34,6 +33,7 @@ use zswap::AtLimit;
 use crate::cli::{ExecutorChoice, PhaseChoice, PolicyChoice, StormArgs};
 use crate::drivers;
 use crate::error::Failure;
+use crate::generated::generated_pages;
 use crate::output::{Progress, print_report};
 use report::StormReport;
 use tier::StormTier;
@@ -47,12 +47,10 @@ const BLOCK_SIZE: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 /// Keep this much of a file of pages in memory.
 const MAX_FILE_BYTES: u64 = 64 << 20;
 
-/// Generate this many pages if no file is given.
-const GENERATED_PAGES: usize = 2048;
 const GENERATOR_SEED: u64 = 3;
 
-/// With a limit, the workers store this many times the limit, uncompressed. That is four times as
-/// much as fits if blocks shrink to 1/4.
+/// With a limit, the workers store this many times the limit, counted before compression. That is
+/// four times as much as fits if blocks shrink to 1/4.
 const TIMES_THE_LIMIT: usize = 16;
 
 /// A store under way may add this much beyond the limit (see [`AtLimit`]), and its context.
@@ -208,16 +206,7 @@ fn blocks(args: &StormArgs) -> Result<SeededBlocks, Failure> {
             let _progress = Progress::spinner(format!("reading {}", file.display()));
             read_files(&[file], BLOCK_SIZE, Some(MAX_FILE_BYTES))?
         }
-        None => generated(),
+        None => generated_pages(GENERATOR_SEED, BLOCK_SIZE),
     };
     SeededBlocks::new(pages).ok_or_else(|| Failure::new("there is no block to store"))
-}
-
-fn generated() -> Pages {
-    let mut generator = Generator::new(GENERATOR_SEED);
-    let mut bytes = vec![0; GENERATED_PAGES * BLOCK_SIZE.get()];
-    for page in bytes.chunks_exact_mut(BLOCK_SIZE.get()) {
-        generator.block(page);
-    }
-    Pages::from_bytes(BLOCK_SIZE, bytes)
 }

@@ -31,7 +31,7 @@ const DEFAULT_SAMPLE_MIB: u64 = 8;
 
 #[derive(Debug, Args)]
 pub(crate) struct TopArgs {
-    /// The process
+    /// Sample the memory of this process, by its id
     #[arg(long)]
     pid: u32,
     /// Seconds between two frames

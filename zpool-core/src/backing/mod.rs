@@ -65,7 +65,7 @@ pub use versions::SegmentVersions;
 /// # Concurrency
 ///
 /// - W9. Any thread may call any method at any time, several at once. The caller never writes or
-///   discards one segment in two threads at once; reads may run beside either.
+///   discards one segment in two threads at once; reads may run at the same time as either.
 /// - W10. Every method may block, but not for ever: an implementation that waits for another
 ///   machine has a timeout. The caller holds no lock, and is in no
 ///   [`NoBlock`](crate::NoBlock) section. An implementation may panic; its caller contains that.

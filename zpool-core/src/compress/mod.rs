@@ -34,8 +34,8 @@ pub trait Compressor: Send + Sync + Debug {
     /// Returns facts about this compressor.
     fn capabilities(&self) -> CodecCapabilities;
 
-    /// Returns an upper bound of the compressed length of a block of `block_len` bytes.
-    fn compress_bound(&self, block_len: usize) -> usize;
+    /// Returns an upper bound of the compressed length of a block of `block_size` bytes.
+    fn compress_bound(&self, block_size: usize) -> usize;
 
     /// Returns the bytes that all contexts share, such as a dictionary.
     fn shared_bytes(&self) -> usize {
@@ -92,7 +92,8 @@ pub trait Compressor: Send + Sync + Debug {
 pub struct CodecCapabilities {
     /// Decompression needs no context: [`Compressor::decompress`] works.
     pub stateless_decompression: bool,
-    /// Once its contexts exist, neither direction makes a heap call.
+    /// Once its contexts are warm (each has handled a block of the largest length), neither
+    /// direction makes a heap call.
     pub warm_without_heap: bool,
     /// The licence of the code that compresses, as an SPDX expression.
     pub licence: &'static str,

@@ -4,8 +4,9 @@
 //! ```text
 //!   Job / PreparedJob ──► +--------------------------+  Node<P, F>, #[repr(C)]
 //!                         | Header  next  ───────────┼──► the next node of a JobList, or null
-//!                         |         vtable ──────────┼──► run, set payload, drop: for this P and F
+//!                         |         vtable ──────────┼──► run, discard: for this P and F
 //!                         |         label            |
+//!                         |         group            |
 //!                         +--------------------------+
 //!                         | payload  Option<P>       |  filled by PreparedJob::arm
 //!                         | work     F               |
@@ -37,7 +38,8 @@ pub(crate) struct Header {
 }
 
 struct VTable {
-    /// Takes the node apart, frees it, then runs the work. Consumes the node.
+    /// Moves payload and work out of the node, runs the work, and frees the node, even if the work
+    /// panics. Consumes the node.
     run: unsafe fn(NonNull<Header>),
     /// Drops the work and the payload unrun and frees the node. Consumes the node.
     discard: unsafe fn(NonNull<Header>),

@@ -6,9 +6,10 @@
 //!   head ──► CLOSED                                   closed: every push returns its job
 //! ```
 //!
-//! Push links a node in front by compare-exchange; `take_all` swaps the whole chain out and
-//! reverses it. Nodes are never taken out one by one, so no pointer is compared after its node was
-//! freed and pushed again. There is no ABA problem.
+//! Push links a node in front by compare-exchange; `take_all` takes the whole chain out by
+//! compare-exchange and reverses it. ABA is harmless: neither `push` nor `take_all` reads anything
+//! behind `head` before its exchange succeeds, so a new node at an old address is as good as the
+//! old one.
 //!
 //! # Invariants
 //!
@@ -56,7 +57,7 @@ impl JobList {
             // SAFETY: the node is ours until the exchange succeeds, so no other thread reads
             // `next`.
             unsafe { (*node.as_ptr()).next = head };
-            // Release: publishes the node and its link to the swap in `take_all` and `close`.
+            // Release: publishes the node and its link to the exchange in `take_all` and `close`.
             // Relaxed on failure: a new guess.
             match self.head.compare_exchange_weak(
                 head,

@@ -11,7 +11,8 @@
 //! - An [`Executor`] takes jobs. [`Inline`] runs them on the caller, which reproduces the bug that
 //!   [`NoBlock`](crate::NoBlock) exists for. [`Manual`] runs them when it is called to. Queues with
 //!   threads are in zpool-manager.
-//! - An executor keeps its jobs in a list that any thread pushes to without blocking.
+//! - [`Manual`] and the queues of zpool-manager keep jobs in a list that any thread pushes to
+//!   without blocking.
 
 mod inline;
 #[allow(unsafe_code, reason = "an intrusive, type-erased node, linked by raw pointers")]
@@ -36,8 +37,8 @@ pub trait Executor: Send + Sync + Debug {
     ///
     /// # Behavior
     ///
-    /// - X1. An accepted job is run exactly once, or returned by `shutdown_now`. It is never
-    ///   dropped unrun and never run twice.
+    /// - X1. An accepted job is run exactly once, unless `shutdown_now` returns it or the executor
+    ///   is dropped with it. It is never run twice.
     /// - X2. The panic of a job is caught. [`Job::run`] does that and returns an error to report.
     /// - X3. The job does not run on the calling thread within this call, unless
     ///   [`ExecutorCapabilities::runs_on_caller`].

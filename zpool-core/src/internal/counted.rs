@@ -1,11 +1,11 @@
 //! Reference counting without a shared hot word: per-CPU counts while a value is current, one exact
 //! count once it is retired. (The kernel's `percpu_ref` does the same.)
 //!
-//! Every stored block holds a reference to its pool, so every store and free counts. One word for
-//! that would bounce between all processors. Here each processor counts in a shard of its own,
-//! which can only show that at least the identity reference is left. To detect the last reference,
-//! the value is *retired*: its shards are closed, their sum moves to the central word, and from
-//! then on only that word counts.
+//! Every store takes a reference to the current pool and every load one to its block's pool, so
+//! every call counts. One word for that would bounce between all processors. Here each processor
+//! counts in a shard of its own, which can only show that at least the identity reference is left.
+//! To detect the last reference, the value is *retired*: its shards are closed, their sum moves to
+//! the central word, and from then on only that word counts.
 //!
 //! ```text
 //!            new                    retire                         last Ref dropped

@@ -147,11 +147,13 @@ impl<T> PerCpu<T> {
         self.cells[home].take().or_else(|| self.take_elsewhere(home))
     }
 
-    /// Puts a value into the first free cell, beginning with the current processor's.
+    /// Puts a value into the current processor's cell. A value that was there moves to the next
+    /// cell, and so on until a cell was free.
     ///
     /// # Errors
     ///
-    /// Returns the value if every cell is full. The caller then drops it, which may block.
+    /// If every cell is full, returns a value that is left over, normally not the one passed in.
+    /// The caller then drops it, which may block.
     #[inline]
     pub fn put(&self, value: Box<T>) -> Result<(), Box<T>> {
         let home = self.home();

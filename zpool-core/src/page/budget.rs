@@ -6,7 +6,10 @@ use std::sync::Arc;
 use super::{Discard, FramesRetained, OutOfFrames, PageSource, Run};
 use crate::internal::sync::atomic::{AtomicUsize, Ordering};
 
-/// Limits the frames of the source behind it that may be charged at one time.
+/// Limits the frames that may be charged through it at one time.
+///
+/// Frames that the source behind it [retains](PageSource::retained_frames) do not count towards the
+/// limit.
 #[derive(Debug)]
 pub struct BudgetedSource {
     inner: Arc<dyn PageSource>,
@@ -80,7 +83,7 @@ unsafe impl PageSource for BudgetedSource {
     }
 
     fn charged_frames(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
+        self.used.load(Ordering::Relaxed) + self.inner.retained_frames()
     }
 
     fn retained_frames(&self) -> usize {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   bytes   0 ────────────── 8 KiB ───────────────────────────────►
-//!             heap, exact            mapped frames, charged one by one, returned when dropped
+//!             heap, exact            mapped frames, charged when made, returned when dropped
 //! ```
 //!
 //! A growing table leaves holes in a heap that no later request fits. Mapped frames leave no holes,

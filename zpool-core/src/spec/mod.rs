@@ -137,7 +137,8 @@ pub struct SpecError {
 }
 
 impl fmt::Display for SpecError {
-    /// Writes one line with a mark at the position: `bad spec "zstd(level=▸)": expected a value`.
+    /// Writes one line with a mark at the position:
+    /// `bad spec "zstd(level=▸)": at character 12 expected a value, found ')'`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (before, after) = self.text.split_at(self.at);
         let found = match after.chars().next() {

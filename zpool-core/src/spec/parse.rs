@@ -42,7 +42,7 @@ impl<'a> Parser<'a> {
             let at = self.at;
             let name = self.name("a parameter's name")?;
             if params.get(name).is_some() {
-                return Err(self.error_at(at, "each parameter once"));
+                return Err(self.error_at(at, "a parameter that is not set yet"));
             }
             self.expect('=', "`=` and a value")?;
             params.set(name, self.value()?);
@@ -139,7 +139,7 @@ mod tests {
             ("zsmalloc+zstd(level=)", 20, "a value"),
             ("zsmalloc+zstd(level)", 19, "`=` and a value"),
             ("zsmalloc+zstd(level=1", 21, "`,` or `)`"),
-            ("zsmalloc+zstd(level=1,level=2)", 22, "each parameter once"),
+            ("zsmalloc+zstd(level=1,level=2)", 22, "a parameter that is not set yet"),
             ("zsmalloc+lz4+lzo", 12, "nothing more"),
             ("zsmälloc+lz4", 3, "`+` and a compressor"),
             ("zbud+9z", 5, "a compressor's name"),

@@ -2,15 +2,15 @@
 
 use zpool_core::Violation;
 
-use crate::buddy::BuddyState;
-use crate::geometry::{BuddyIndex, Chunks, Geometry, PageIndex, SIDES};
-use crate::page_list::{LinkSet, List, PageGroup};
+use crate::buddy::{BuddyState, BuddyWord};
+use crate::geometry::{BuddyIndex, BuddySide, Chunks, Geometry, PageIndex, SIDES};
+use crate::page_list::{LinkSet, List, PageEntry, PageGroup};
 use crate::table::RunTable;
 
 use super::{FullnessRow, ZbudState};
 
 /// Compares lists, entries, buddies and sums, under the pool's lock. It allows for what happens
-/// without the lock: buddies that are being filled, isolated pages, and guards that come and go.
+/// without the lock: buddies that are claimed, isolated pages, and guards that come and go.
 pub(crate) fn validate(
     state: &ZbudState,
     table: &RunTable,
@@ -76,35 +76,14 @@ fn check_page(
 ) -> Result<(), Violation> {
     let entry = &state.pages[page];
     let wrong = |what: String| Err(Violation::new(format!("{page:?}, {entry:?}: {what}")));
-    let mut filling = false;
+    let mut claimed = false;
     for side in SIDES {
         let Some((_, buddy)) = table.buddy(BuddyIndex::new(page, side)) else {
             return wrong("has no buddies".to_owned());
         };
-        let (word, chunks) = (buddy.word(), entry.chunks(side));
-        let expected = match word.state {
-            BuddyState::Free => Chunks::NONE,
-            _ => geometry.chunks_for(word.len),
-        };
-        if chunks != expected {
-            return wrong(format!("{side:?} should have {expected:?}, by its buddy {word:?}"));
-        }
-        match word.state {
-            BuddyState::Free if word.pins > 0 => {
-                return wrong(format!("{side:?} is free and pinned, {word:?}"));
-            }
-            BuddyState::Free => continue,
-            BuddyState::Claimed => filling = true,
-            BuddyState::Live => {}
-            BuddyState::Zombie => seen.zombies += 1,
-        }
-        seen.objects += usize::from(word.state != BuddyState::Zombie);
-        seen.payload += word.len;
-        seen.chunks += chunks.count();
-        let absent = geometry.frames(side, chunks) & !entry.resident;
-        if word.state != BuddyState::Claimed && !absent.is_empty() {
-            return wrong(format!("frames {absent:?} of {side:?} are not charged"));
-        }
+        let word = buddy.word();
+        check_buddy(entry, geometry, side, word, seen).or_else(wrong)?;
+        claimed |= word.state == BuddyState::Claimed;
     }
     if entry.group != PageGroup::Isolated && entry.group != entry.proper_group() {
         return wrong(format!("belongs to {:?}", entry.proper_group()));
@@ -112,7 +91,7 @@ fn check_page(
     if entry.group != PageGroup::Isolated && entry.aged != (entry.buddies() > 0) {
         return wrong("the list by age has the pages with objects".to_owned());
     }
-    debug_assert!(entry.buddies() > 0 || !filling, "chunks were compared above");
+    debug_assert!(entry.buddies() > 0 || !claimed, "chunks were compared above");
     let (row, frames) = ZbudState::row(entry);
     if let Some(row) = row {
         seen.rows[row].pages += 1;
@@ -125,6 +104,40 @@ fn check_page(
         PageGroup::Empty => seen.empty += 1,
         PageGroup::Unbuddied(_) => seen.unbuddied += 1,
         PageGroup::Buddied | PageGroup::Isolated => {}
+    }
+    Ok(())
+}
+
+/// Checks one buddy of a page, and adds it to the totals. The error says what is wrong.
+fn check_buddy(
+    entry: &PageEntry,
+    geometry: Geometry,
+    side: BuddySide,
+    word: BuddyWord,
+    seen: &mut Totals,
+) -> Result<(), String> {
+    let chunks = entry.chunks(side);
+    let expected = match word.state {
+        BuddyState::Free => Chunks::NONE,
+        _ => geometry.chunks_for(word.len),
+    };
+    if chunks != expected {
+        return Err(format!("{side:?} should have {expected:?}, by its buddy {word:?}"));
+    }
+    match word.state {
+        BuddyState::Free if word.pins > 0 => {
+            return Err(format!("{side:?} is free and pinned, {word:?}"));
+        }
+        BuddyState::Free => return Ok(()),
+        BuddyState::Claimed | BuddyState::Live => {}
+        BuddyState::Zombie => seen.zombies += 1,
+    }
+    seen.objects += usize::from(word.state != BuddyState::Zombie);
+    seen.payload += word.len;
+    seen.chunks += chunks.count();
+    let absent = geometry.frames(side, chunks) & !entry.resident;
+    if word.state != BuddyState::Claimed && !absent.is_empty() {
+        return Err(format!("frames {absent:?} of {side:?} are not charged"));
     }
     Ok(())
 }

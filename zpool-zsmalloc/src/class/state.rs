@@ -43,7 +43,7 @@ pub(super) struct Member {
     pub(super) inuse: u16,
     /// Slots not claimed that lie in resident frames.
     pub(super) open: u16,
-    /// Compaction or release works on it: no slot of it is claimed.
+    /// Compaction or release works on it: no further slot of it is claimed.
     pub(super) isolated: bool,
     /// The row of `pages_by_fullness` that it is counted in.
     row: u8,
@@ -56,7 +56,7 @@ impl Linked for Member {
     }
 }
 
-/// Units of a peak per slot. [`ClassState::lower_peak`] rounds up to a unit, so that a peak ends.
+/// Units of a peak per slot. [`ClassState::lower_peak`] rounds down to a unit, so that a peak ends.
 /// With a whole slot as the unit, a class that had shrunk by a few slots would forget its peak
 /// within as many jobs.
 const PEAK_UNIT: usize = 8;

@@ -47,8 +47,9 @@ impl Classes {
         claimed
     }
 
-    /// Releases one of the two slots of an object of `len` bytes.
-    pub(crate) fn release_second_slot(&self, zspage: &Zspage, slot: u16, len: u32) {
+    /// Releases one of the two slots of an object of `len` bytes: the old one after a move, the new
+    /// one if the move failed.
+    pub(crate) fn end_transit(&self, zspage: &Zspage, slot: u16, len: u32) {
         self.locked(self.get(zspage.class()), |state| {
             state.release(zspage.local(), slot, len);
             self.pressure.note_release(state);

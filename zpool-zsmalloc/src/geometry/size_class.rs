@@ -177,7 +177,11 @@ impl ClassTable {
         &self.classes
     }
 
-    /// Returns the class of objects of `len` bytes, which is 1 to `max_object_len`.
+    /// Returns the class of objects of `len` bytes.
+    ///
+    /// # Panics
+    ///
+    /// May panic if `len` is 0 or more than `max_object_len`.
     #[inline]
     pub fn class_of(&self, len: usize) -> ClassIndex {
         self.by_step[(len - 1) >> self.step_shift]

@@ -84,8 +84,11 @@ impl EntryTable {
             return Some((index, entry));
         }
         drop(list);
-        let (first, bytes) = self.fresh_batch()?;
+        let mut bytes = 0;
+        let first = self.fresh_batch(&mut bytes);
+        // Even without a batch: the table may have grown before another thread took the batch.
         grown(bytes);
+        let first = first?;
         // The rest of the batch is this CPU's, so that threads on different CPUs do not alternate
         // in writing to one cache line.
         let mut list = self.free[home].lock();
@@ -134,18 +137,17 @@ impl EntryTable {
             .unwrap_or(0)
     }
 
-    /// Takes a batch of entries that were never allocated. Returns the first one, and the bytes
-    /// that the table grew by.
-    fn fresh_batch(&self) -> Option<(u32, usize)> {
-        let mut grown = 0;
+    /// Takes a batch of entries that were never allocated. Returns the first one. Adds the bytes
+    /// that the table grew by to `grown`, even if there is no batch.
+    fn fresh_batch(&self, grown: &mut usize) -> Option<u32> {
         // Relaxed: only uniqueness matters; the chunk is published by its own pointer.
         let mut first = self.used.load(Ordering::Relaxed);
         while first < CAPACITY {
             // Grow before taking the batch: if the heap refuses, the next caller can try again.
-            grown += self.entries.ensure(first)?;
+            *grown += self.entries.ensure(first)?;
             let next = first + BATCH;
             match self.used.compare_exchange(first, next, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return Some((first, grown)),
+                Ok(_) => return Some(first),
                 Err(seen) => first = seen,
             }
         }

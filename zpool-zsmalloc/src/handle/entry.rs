@@ -57,8 +57,9 @@
 //! | last unpin of a dead word | Acquire load | the other readers' unpins |
 //! | move | Acquire, Release | unpins before it: reads of the old place; pins after it: the copy |
 //!
-//! All steps but `set_live` and `restore` are read-modify-writes. So the release sequence of a step
-//! continues through all later ones until the next of these two, whose thread has seen all of them.
+//! All steps that write, except `set_live` and `restore`, are read-modify-writes. So the release
+//! sequence of a step continues through all later ones until the next of these two, whose thread
+//! has seen all of them.
 
 mod exchange;
 mod free;

@@ -87,7 +87,7 @@ impl JobSlot {
         }
     }
 
-    // Relaxed, here and below, for the three flags and the start: they are policy. The mutexes
+    // Relaxed, here and below, for `refused`, `missing` and `reason`: they are policy. The mutexes
     // order the job itself.
 
     pub(crate) fn is_usable(&self) -> bool {
@@ -108,7 +108,7 @@ impl JobSlot {
         self.reason.store(reason as u32, Ordering::Relaxed);
     }
 
-    /// Returns the reason for the job that begins now. The next one is fresh.
+    /// Returns the reason for the job that begins now, and resets it to `Requested`.
     pub(crate) fn take_reason(&self) -> JobReason {
         JobReason::from_bits(self.reason.swap(JobReason::Requested as u32, Ordering::Relaxed))
     }
@@ -230,9 +230,9 @@ impl Drop for Running<'_> {
 mod tests {
     use super::*;
 
-    /// Every start survives the round trip through the atomic.
+    /// Every reason survives the round trip through the atomic.
     #[test]
-    fn start_is_taken_as_it_was_set() {
+    fn reason_is_taken_as_it_was_set() {
         let slot = JobSlot::new(None);
         for reason in JobReason::ALL {
             slot.set_reason(reason);

@@ -28,11 +28,11 @@ use crate::handle::Location;
 use crate::handle::entry::EntrySnapshot;
 use crate::pool::PoolCore;
 
-/// A round moves at most 1/32 of all objects. It keeps 12 bytes for each on the heap, whose
+/// A round is planned for 1/32 of all objects. It keeps 12 bytes for each on the heap, whose
 /// allocator may hold on to them for good, and its walk looks at 32 entries for each move.
 const ROUND_SHARE: usize = 32;
 
-/// Objects that a round may move in any case, and the most that it ever moves.
+/// Bounds of that number. A round may exceed it by the objects of one zspage.
 const ROUND: core::ops::RangeInclusive<usize> = 256..=4096;
 
 /// The most bytes charged ahead: compaction charges a frame before it can empty another one, so a
@@ -275,7 +275,7 @@ impl<'a> Compaction<'a> {
         Some(found)
     }
 
-    /// Returns how many objects a round moves at most.
+    /// Returns how many objects a round is planned for: see [`ROUND_SHARE`].
     pub(super) fn round(&self) -> usize {
         (self.pool.handles().used() / ROUND_SHARE).clamp(*ROUND.start(), *ROUND.end())
     }

@@ -9,8 +9,8 @@
 //!
 //! A packed class keeps half a frame open on average. That is little in a large pool and much in a
 //! small one. An object never goes further than
-//! [`overflow_reach`](crate::ClassTable::overflow_reach) above its own class, and a frame is
-//! emptied whole or not at all.
+//! [`overflow_reach`](crate::ClassTable::overflow_reach) above its own class, and a frame is chosen
+//! only if all of its objects fit elsewhere.
 
 use super::compact::{Compaction, MarkedObject};
 use super::plan::CompactionPlan;

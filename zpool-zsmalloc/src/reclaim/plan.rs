@@ -44,7 +44,8 @@ impl<'a> CompactionPlan<'a> {
     }
 
     /// Adds what packs `class` to the front, or in the scope of the surplus, into the frames of its
-    /// recent peak. The whole plan moves at most `limit` objects.
+    /// recent peak. Marks no further zspage once the plan has `limit` objects, so it may exceed the
+    /// limit by those of one zspage.
     pub(super) fn pack(&mut self, class: &Class, scope: ReclaimScope, limit: usize) {
         let classes = self.pool.classes();
         let members = classes

@@ -159,8 +159,8 @@ pub(super) fn tear_down(pool: &PoolCore) {
 
 /// Zspages of any classes that were removed, up to [`BATCH`], and their resident frames.
 ///
-/// If the source panics, they are still uncounted. The source leaks the memory that it has not
-/// taken back by then.
+/// If the source panics, their frames are uncharged all the same. The source leaks the memory that
+/// it has not taken back by then.
 struct RemovedZspages<'a> {
     pool: &'a PoolCore,
     ids: InlineList<u32, BATCH>,

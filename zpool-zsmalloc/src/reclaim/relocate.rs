@@ -70,7 +70,7 @@ pub(super) fn relocate(
     let to = Location { zspage: claimed.zspage, slot: claimed.slot };
     let target = pool.zspages().slot(to);
     if target.zspage().is_evacuated(to.slot) {
-        release(pool, to, len);
+        end_transit(pool, to, len);
         return MoveOutcome::NoPlace;
     }
     // The copy below relies on this.
@@ -83,20 +83,20 @@ pub(super) fn relocate(
     if !pinned.pin.relocate(pool.handles().pack(to, room - len)) {
         classes.move_waste(new_class, old_class, len);
         pool.wipe_if_configured(target, len);
-        release(pool, to, len);
+        end_transit(pool, to, len);
         return MoveOutcome::Pinned;
     }
     // The exchange took the pin as well.
     core::mem::forget(pinned);
     pool.count_moved();
     pool.wipe_if_configured(source, len);
-    release(pool, from, len);
+    end_transit(pool, from, len);
     MoveOutcome::Moved
 }
 
-/// Releases one of the two slots of an object that moves.
-fn release(pool: &PoolCore, at: Location, len: u32) {
-    pool.classes().release_second_slot(pool.zspages().existing(at.zspage), at.slot, len);
+/// Releases one of the two slots of an object of `len` bytes: see `Classes::end_transit`.
+fn end_transit(pool: &PoolCore, at: Location, len: u32) {
+    pool.classes().end_transit(pool.zspages().existing(at.zspage), at.slot, len);
 }
 
 #[cfg(all(test, not(zpool_loom)))]

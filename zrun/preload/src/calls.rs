@@ -5,6 +5,8 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
 
+use zpool_core::internal::sync::atomic::{AtomicUsize, Ordering};
+
 /// A request for a mapping, as `mmap` receives it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MapRequest {
@@ -146,10 +148,32 @@ pub(crate) fn exit_now(code: c_int) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-/// Returns the address of a function in the libraries behind this one, or 0.
-pub(crate) fn next_function(name: &CStr) -> usize {
-    // SAFETY: a name with its end.
-    unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) }.expose_provenance()
+/// A function of the libraries behind this one, whose address is kept once it was looked up.
+#[derive(Debug)]
+pub(crate) struct NextFunction {
+    name: &'static CStr,
+    /// 0 until it was looked up.
+    address: AtomicUsize,
+}
+
+impl NextFunction {
+    pub(crate) const fn new(name: &'static CStr) -> NextFunction {
+        NextFunction { name, address: AtomicUsize::new(0) }
+    }
+
+    /// Returns the address, or 0 if there is no such function.
+    pub(crate) fn address(&self) -> usize {
+        // Relaxed: every thread finds the same one.
+        let known = self.address.load(Ordering::Relaxed);
+        if known != 0 {
+            return known;
+        }
+        // SAFETY: a name with its end.
+        let found = unsafe { libc::dlsym(libc::RTLD_NEXT, self.name.as_ptr()) };
+        let found = found.expose_provenance();
+        self.address.store(found, Ordering::Relaxed);
+        found
+    }
 }
 
 /// Returns the address of the function that a name means in this process, or 0.

@@ -14,9 +14,7 @@ use std::ffi::{c_int, c_void};
 use std::mem::ManuallyDrop;
 use std::ptr;
 
-use zpool_core::internal::sync::atomic::{AtomicUsize, Ordering};
-
-use crate::calls::{AllSignalsBlocked, exit_now, fail, next_function, write_stderr};
+use crate::calls::{AllSignalsBlocked, NextFunction, exit_now, write_stderr};
 use crate::space::{Entered, Space};
 
 unsafe extern "C" {
@@ -93,8 +91,7 @@ pub(crate) unsafe extern "C" fn pthread_attr_setstack(
     stack: *mut c_void,
     len: usize,
 ) -> c_int {
-    /// The function of glibc, once it was looked up.
-    static OF_GLIBC: AtomicUsize = AtomicUsize::new(0);
+    static OF_GLIBC: NextFunction = NextFunction::new(c"pthread_attr_setstack");
     if let Some((space, range)) = Space::get().zip(Space::overlap(stack.addr(), len)) {
         let page = space.page;
         let range = range.start / page * page..range.end.next_multiple_of(page);
@@ -104,14 +101,9 @@ pub(crate) unsafe extern "C" fn pthread_attr_setstack(
             return libc::EINVAL;
         }
     }
-    // Relaxed: every thread finds the same address.
-    let mut function = OF_GLIBC.load(Ordering::Relaxed);
+    let function = OF_GLIBC.address();
     if function == 0 {
-        function = next_function(c"pthread_attr_setstack");
-        OF_GLIBC.store(function, Ordering::Relaxed);
-    }
-    if function == 0 {
-        return fail(libc::ENOSYS);
+        return libc::ENOSYS;
     }
     type SetStack = unsafe extern "C" fn(*mut libc::pthread_attr_t, *mut c_void, usize) -> c_int;
     let function: *const c_void = ptr::with_exposed_provenance(function);

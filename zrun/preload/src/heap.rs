@@ -7,9 +7,9 @@
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
-use zpool_core::internal::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use zpool_core::internal::sync::atomic::{AtomicBool, Ordering};
 
-use crate::calls::{function_of_program, next_function, set_errno};
+use crate::calls::{NextFunction, function_of_program, set_errno};
 use crate::libc_heap::{
     __libc_calloc, __libc_free, __libc_malloc, __libc_memalign, __libc_realloc,
 };
@@ -20,7 +20,8 @@ static CALLED: AtomicBool = AtomicBool::new(false);
 
 /// Returns whether the program's `malloc` is the one below. To be asked before there is a reserve.
 ///
-/// Addresses do not tell: a program that takes the address of `malloc` has an entry for it.
+/// Comparing addresses is not enough: if a program takes the address of `malloc`, the symbol
+/// resolves to the program's own PLT entry.
 pub(crate) fn malloc_is_ours() -> bool {
     let [malloc, free] = [c"malloc", c"free"].map(function_of_program);
     if malloc == 0 || free == 0 {
@@ -116,7 +117,7 @@ pub(crate) unsafe extern "C" fn free(block: *mut c_void) {
 ///
 /// # Safety
 ///
-/// 1. As for [`free`], if the result is not null.
+/// 1. As for [`free`], if the result is not null or `len` is 0.
 #[cfg_attr(not(test), unsafe(no_mangle))]
 pub(crate) unsafe extern "C" fn realloc(block: *mut c_void, len: usize) -> *mut c_void {
     if let Some(offset) = Space::offset_of(block.addr()) {
@@ -156,7 +157,8 @@ unsafe fn resize(block: *mut c_void, offset: usize, len: usize) -> *mut c_void {
         unsafe { release(offset) };
         return ptr::null_mut();
     }
-    // A block that shrinks a little stays, as one that glibc has mapped.
+    // If more than half of `at_least` is left, the block stays and its surplus pages are closed. A
+    // smaller one moves to glibc.
     if let Some(whole) = space.whole_pages(len).filter(|_| len > space.at_least / 2) {
         let (old_end, new_end) = (offset + old_len, offset.saturating_add(whole));
         let mut entered = space.enter();
@@ -280,20 +282,15 @@ pub(crate) unsafe extern "C" fn pvalloc(len: usize) -> *mut c_void {
 /// 1. The block comes from one of these functions, or is null.
 #[cfg_attr(not(test), unsafe(no_mangle))]
 pub(crate) unsafe extern "C" fn malloc_usable_size(block: *mut c_void) -> usize {
-    /// The function of glibc, once it was looked up. It has no second name, as the others have.
-    static OF_GLIBC: AtomicUsize = AtomicUsize::new(0);
+    // Looked up, because it has no second name, as the others have.
+    static OF_GLIBC: NextFunction = NextFunction::new(c"malloc_usable_size");
     if block.is_null() {
         return 0;
     }
     if let Some(offset) = Space::offset_of(block.addr()) {
         return block_len(offset);
     }
-    // Relaxed: every thread finds the same address.
-    let mut function = OF_GLIBC.load(Ordering::Relaxed);
-    if function == 0 {
-        function = next_function(c"malloc_usable_size");
-        OF_GLIBC.store(function, Ordering::Relaxed);
-    }
+    let function = OF_GLIBC.address();
     if function == 0 {
         return 0;
     }

@@ -4,6 +4,7 @@
 
 use std::ffi::{c_int, c_void};
 use std::ops::Range;
+use std::ptr;
 
 use crate::calls::{self, FAILED, MapRequest, fail};
 use crate::range_table::RangeState;
@@ -117,7 +118,7 @@ unsafe fn map_fixed(
     };
     drop(entered);
     match result {
-        Ok(()) => Space::at(range.start - (Space::at(range.start).addr() - address)),
+        Ok(()) => ptr::with_exposed_provenance_mut(address),
         Err(error) => {
             calls::set_errno(error);
             FAILED
@@ -316,4 +317,68 @@ pub(crate) unsafe extern "C" fn mprotect(address: *mut c_void, len: usize, acces
     // region.
     // SAFETY: (1).
     unsafe { calls::mprotect(address, len, access) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+
+    const MIB: usize = 1 << 20;
+
+    /// Keeps a page below 64 MiB of free addresses, so that the memory that an engine maps after
+    /// its reserve goes there, and not below the reserve.
+    fn leave_hole() {
+        let flags = ANONYMOUS | libc::MAP_NORESERVE;
+        let (page, len) = (calls::page_size(), 64 * MIB);
+        let access = libc::PROT_NONE;
+        let request =
+            MapRequest { address: 0, len: page + len, access, flags, descriptor: -1, offset: 0 };
+        // SAFETY: (1) not fixed.
+        let start = unsafe { request.map() };
+        assert_ne!(start, FAILED);
+        // SAFETY: (1) ours, and unused.
+        assert_eq!(unsafe { calls::munmap(start.addr() + page, len) }, 0);
+    }
+
+    /// A fixed mapping that begins before the reserve replaces its first part, and is where it was
+    /// asked for.
+    #[test]
+    fn fixed_mapping_from_before_the_reserve() {
+        leave_hole();
+        let settings = Settings { limit: 16 * MIB, at_least: MIB, spec: None, report: None };
+        let space = match Space::make(settings) {
+            Ok(space) => space,
+            Err(error) => return println!("skipped: {error}"),
+        };
+        let range = space.allocate(MIB, space.page).expect("an empty reserve");
+        assert_eq!(range.start, 0);
+        let first: *mut u8 = Space::at(0).cast();
+        // SAFETY: open memory, which nothing else uses.
+        unsafe { first.write(7) };
+        let before = Space::at(0).wrapping_byte_sub(MIB);
+        let fixed = libc::MAP_FIXED_NOREPLACE | ANONYMOUS;
+        let request = MapRequest {
+            address: before.addr(),
+            len: MIB,
+            access: READ_WRITE,
+            flags: fixed,
+            descriptor: -1,
+            offset: 0,
+        };
+        // SAFETY: (1) replaces nothing.
+        if unsafe { request.map() } == FAILED {
+            return println!("skipped: other memory is below the reserve");
+        }
+        // SAFETY: (1) ours, and not used any more.
+        let mapped =
+            unsafe { mmap(before, 2 * MIB, READ_WRITE, ANONYMOUS | libc::MAP_FIXED, -1, 0) };
+        assert_eq!(mapped, before);
+        let pieces = space.enter().table.pieces(&range);
+        assert_eq!(pieces, [(range, RangeState::GivenUp)]);
+        for byte in [before.cast(), first] {
+            // SAFETY: mapped above, and nothing else uses it.
+            assert_eq!(unsafe { byte.read() }, 0_u8);
+        }
+    }
 }

@@ -1,14 +1,14 @@
 //! Settings from `zrun`: variables of the environment, which every program inherits that the first
 //! one starts.
 
-use std::env;
+use std::env::{self, VarError};
 use std::path::PathBuf;
 
 use zpool_region::PoolSpec;
 
 /// The limit in bytes. Without it, this library does nothing.
 const LIMIT: &str = "ZRUN_LIMIT";
-/// The least bytes of a mapping or block that goes to the reserve.
+/// The fewest bytes of a mapping or block that goes to the reserve.
 const AT_LEAST: &str = "ZRUN_AT_LEAST";
 /// The pool that pages are put away to.
 const SPEC: &str = "ZRUN_SPEC";
@@ -40,11 +40,15 @@ impl Settings {
         let limit = limit.and_then(|limit| limit.parse().ok()).ok_or_else(|| wrong(LIMIT))?;
         let at_least = match env::var(AT_LEAST) {
             Ok(bytes) => bytes.parse().map_err(|_| wrong(AT_LEAST))?,
-            Err(_) => DEFAULT_AT_LEAST,
+            Err(VarError::NotPresent) => DEFAULT_AT_LEAST,
+            Err(VarError::NotUnicode(_)) => return Err(wrong(AT_LEAST)),
         };
         let spec = match env::var(SPEC) {
             Ok(spec) => Some(spec.parse().map_err(|error| format!("{SPEC}: {error}"))?),
-            Err(_) => None,
+            Err(VarError::NotPresent) => None,
+            Err(VarError::NotUnicode(_)) => {
+                return Err(format!("{SPEC} is not text: start programs by zrun"));
+            }
         };
         let report = env::var_os(REPORT).map(PathBuf::from);
         Ok(Settings { limit, at_least, spec, report })

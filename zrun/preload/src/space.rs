@@ -108,7 +108,8 @@ impl Space {
         };
         let space = SPACE.get_or_init(|| space);
         BASE.store(base, Ordering::Relaxed);
-        // Release: pairs with `get`, so that a thread that sees the length sees the whole space.
+        // Release: pairs with the Acquire in `get` and `base_and_len`. A thread that sees
+        // the length sees base and space.
         LEN.store(len, Ordering::Release);
         Ok(space)
     }
@@ -132,16 +133,24 @@ impl Space {
     /// Returns the offset of an address in the reserve, also in a process that does not have its
     /// memory.
     pub(crate) fn offset_of(address: usize) -> Option<usize> {
-        let offset = address.wrapping_sub(BASE.load(Ordering::Relaxed));
-        (offset < LEN.load(Ordering::Acquire)).then_some(offset)
+        let (base, all) = Space::base_and_len();
+        let offset = address.wrapping_sub(base);
+        (offset < all).then_some(offset)
     }
 
     /// Returns the part of a range of addresses that is in the reserve, as offsets.
     pub(crate) fn overlap(address: usize, len: usize) -> Option<Range<usize>> {
-        let (base, all) = (BASE.load(Ordering::Relaxed), LEN.load(Ordering::Acquire));
+        let (base, all) = Space::base_and_len();
         let start = address.max(base);
         let end = address.saturating_add(len).min(base.saturating_add(all));
         (start < end).then(|| start - base..end - base)
+    }
+
+    /// Returns start and length of the reserve. The length is 0 if there is none.
+    fn base_and_len() -> (usize, usize) {
+        // Acquire: pairs with `make`. Loaded first, so that the base is the one of this length.
+        let all = LEN.load(Ordering::Acquire);
+        (BASE.load(Ordering::Relaxed), all)
     }
 
     /// Returns the pointer to an offset.

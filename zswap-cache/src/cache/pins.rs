@@ -13,7 +13,7 @@ impl<K: Hash + Eq, S: BuildHasher> Cache<K, S, Stamp> {
     /// Pins the entry of `key`, so that it is not evicted. Returns whether there is one.
     ///
     /// A pinned entry still expires, and can be replaced and removed. An insert makes an entry
-    /// without a pin, [`update`](Self::update) and [`replace_if`](Self::replace_if) keep it.
+    /// without a pin. [`update`](Self::update) and [`replace_if`](Self::replace_if) keep the pin.
     ///
     /// # Errors
     ///

@@ -26,6 +26,8 @@ impl<K: Hash + Eq, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
     ///   for the value that it computes.
     /// - [`CacheError::WaitedTooLong`]: another thread computes the value for longer than
     ///   [`max_wait`](crate::CacheBuilder::max_wait).
+    /// - [`CacheError::OutOfMemory`]: there is no memory to wait for another thread, or to copy its
+    ///   value.
     ///
     /// # Panics
     ///
@@ -34,9 +36,10 @@ impl<K: Hash + Eq, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
     ///
     /// # Concurrency
     ///
-    /// May block. `load` runs with no lock held and may use the cache, for other keys. If the key
-    /// is removed while `load` runs, or a value is stored under it, the computed value is returned
-    /// and not stored.
+    /// May block. `load` runs with no lock held and may use the cache, for other keys. If
+    /// [`remove`](Self::remove) or [`clear`](Self::clear) is called for the key while `load` runs,
+    /// or a value is stored under it, the computed value is returned and not stored. That holds
+    /// even if the stored value is gone by then.
     pub fn get_or_insert_with<Q, V>(
         &self,
         key: &Q,
@@ -79,7 +82,11 @@ impl<K: Hash + Eq, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
         loop {
             match self.shared.flights.join(key) {
                 Joined::Leader(flight) => return self.lead(key, flight, load),
-                Joined::Alone => return self.run_loader(load),
+                Joined::Alone => {
+                    let value = self.run_loader(load)?;
+                    self.shared.loads.not_stored();
+                    return Ok(value);
+                }
                 Joined::Follower(flight) => {
                     match wait_for(&flight, self.shared.max_wait)? {
                         Outcome::Landed(value) => {
@@ -122,7 +129,7 @@ impl<K: Hash + Eq, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
         let decide = |old: Option<&Stamped<K, M>>, _: &Stamped<K, M>| {
             !flight.is_stale() && old.is_none_or(|old| old.stamp.is_expired(now))
         };
-        let stored = self.put(key.to_owned(), &value, self.shared.lifetime, decide);
+        let stored = self.put_computed(key.to_owned(), &value, self.shared.lifetime, decide);
         if !matches!(stored, Ok(true)) {
             self.shared.loads.not_stored();
         }

@@ -59,8 +59,8 @@ impl<K: Hash + Eq, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
     ///
     /// # Concurrency
     ///
-    /// May block: memory may have to be asked for, or made by evicting. Listeners are called on
-    /// this thread.
+    /// May block: the store may ask the system for memory, or evict to make room. Listeners are
+    /// called on this thread.
     #[doc(alias = "store")]
     #[doc(alias = "put")]
     pub fn insert(&self, key: K, value: impl AsRef<[u8]>) -> Result<(), CacheError> {
@@ -144,7 +144,7 @@ impl<K: Hash + Eq, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
         }
     }
 
-    /// Removes what a store that failed was to replace, if it is still that.
+    /// Removes the entry that a failed store was meant to replace, if `unchanged` accepts it.
     pub(super) fn remove_failed(
         &self,
         key: &K,
@@ -155,12 +155,34 @@ impl<K: Hash + Eq, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
         }
     }
 
-    /// Stores a value if `decide` accepts what is there and what replaces it.
+    /// Stores a value if `decide` accepts what is there and what replaces it. A value that is being
+    /// computed for the key is not stored then: it may be older, even if this one is gone by then.
     ///
     /// # Errors
     ///
     /// Returns the key too. What was there stays.
     pub(super) fn put(
+        &self,
+        key: K,
+        value: &[u8],
+        lifetime: Lifetime,
+        decide: impl FnOnce(Option<&Stamped<K, M>>, &Stamped<K, M>) -> bool,
+    ) -> Result<bool, (K, CacheError)> {
+        self.put_computed(key, value, lifetime, |old, new| {
+            let accepted = decide(old, new);
+            if accepted {
+                self.shared.flights.invalidate(&new.key);
+            }
+            accepted
+        })
+    }
+
+    /// Stores a value as [`put`](Self::put) does, and leaves the flight of its key as it is.
+    ///
+    /// # Errors
+    ///
+    /// As for `put`.
+    pub(super) fn put_computed(
         &self,
         key: K,
         value: &[u8],

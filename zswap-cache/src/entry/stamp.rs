@@ -178,7 +178,8 @@ impl Stamp {
         self.touch(now);
     }
 
-    /// Milliseconds until the entry expires unless it is used; `None` if it never does.
+    /// Returns the milliseconds until the entry expires unless it is used, or `None` if it never
+    /// does.
     pub(crate) fn expires_in(&self, now: Millis) -> Option<Millis> {
         let idle = self.idle();
         let idle = if idle == 0 { NEVER } else { idle & LATEST_IDLE };

@@ -4,7 +4,7 @@
 //!   join(key) ─► no flight: Leader ─► look again ─► load() ─► store unless stale ─► land(bytes)
 //!            └─► a flight:  Follower ─► wait ─► landed: the bytes; no value: join again
 //!
-//!   remove(key) ─► flight of this key: stale, so that its value is not stored
+//!   remove(key), insert(key) ─► flight of this key: stale, so that its value is not stored
 //! ```
 //!
 //! A flight ends when its leader's guard is dropped, by a return, an error or a panic of the
@@ -35,7 +35,7 @@ type Listed<K> = (K, TryArc<Flight>);
 pub(crate) struct FlightTable<K> {
     stripes: [Mutex<Vec<Listed<K>>>; STRIPES],
     hasher: RandomState,
-    /// Flights in all stripes: removals look no further while there are none.
+    /// Flights in all stripes: removals and stores look no further while there are none.
     len: AtomicUsize,
 }
 
@@ -47,7 +47,7 @@ pub(crate) struct Flight {
     ended: Condvar,
     /// Written before `ended` is signalled, for threads that look for cycles.
     is_over: AtomicBool,
-    /// Whether the key was removed since the flight began.
+    /// Whether the key was removed or stored since the flight began.
     stale: AtomicBool,
 }
 
@@ -97,7 +97,7 @@ impl<K> FlightTable<K> {
         Q: Hash + Eq + ?Sized,
     {
         // SeqCst, and in `join`: either this sees the flight, or the flight begins after this
-        // removal, and its loader reads what was there after it.
+        // removal or store, and its loader reads what was there after it.
         if self.len.load(Ordering::SeqCst) > 0 {
             let stripe = self.stripes[self.stripe(key)].lock();
             if let Some((_, flight)) = stripe.iter().find(|(other, _)| other.borrow() == key) {
@@ -163,8 +163,9 @@ impl Flight {
     }
 
     fn mark_stale(&self) {
-        // Release: pairs with the Acquire in `is_stale`. Both run before and under the lock of the
-        // entry's shard, which orders the removal and the store.
+        // Release: pairs with the Acquire in `is_stale`. A removal marks the flight before it locks
+        // the entry's shard, another store marks it under that lock, and the flight's own store
+        // asks under that lock. So if the flight's store comes last, it sees the mark.
         self.stale.store(true, Ordering::Release);
     }
 
@@ -232,7 +233,7 @@ pub(crate) struct LeaderGuard<'t, K: Eq> {
 }
 
 impl<K: Eq> LeaderGuard<'_, K> {
-    /// Returns whether the key was removed since the flight began.
+    /// Returns whether the key was removed or stored since the flight began.
     pub(crate) fn is_stale(&self) -> bool {
         self.flight.is_stale()
     }

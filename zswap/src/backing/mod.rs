@@ -49,7 +49,7 @@ pub(crate) const MIN_SEGMENTS: u32 = 2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum TierPolicy {
-    /// Drops the oldest segment. Blocks of it that were loaded are carried over, up to a tenth of a
+    /// Drops the oldest segment. Blocks of it that were loaded are carried over, up to 1/10 of a
     /// segment; the others are evicted. Needs [`AtLimit::Evict`](crate::AtLimit::Evict).
     #[default]
     DropOldest,

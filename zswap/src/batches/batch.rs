@@ -91,7 +91,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         // The next item is prefetched while the codec works on the one before it.
         let mut items = items.into_iter().map(|(key, block)| {
             let hash = self.hash(&key);
-            self.note_removed(hash);
+            self.forget_in_thrash_meter(hash);
             self.index().prefetch(hash);
             prefetch(block.as_ref(), BLOCK_LINES);
             (hash, key, block)

@@ -62,7 +62,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     pub fn import(&self, key: K, blocks: &[EncodedBlock<'_>]) -> Result<(), Error> {
         might_block("Store::import");
         let hash = self.hash(&key);
-        self.note_removed(hash);
+        self.forget_in_thrash_meter(hash);
         match self.import_value(hash, blocks) {
             Ok(value) => self.put(hash, key, value),
             Err(error) => Err(self.store_failed(hash, key, error)),

@@ -71,12 +71,15 @@ impl<K, S> StoreBuilder<K, S> {
     }
 
     /// Sets a listener that receives the key and the length in bytes of each evicted item, after it
-    /// is freed, on the thread whose `store` caused the eviction (default: none). Needs
-    /// [`AtLimit::Evict`]. One that needs the bytes is set by
+    /// is freed (default: none). Needs [`AtLimit::Evict`]. One that needs the bytes is set by
     /// [`on_evict_with`](Self::on_evict_with).
     ///
     /// The listener runs with no lock held and may use the store. Blocks that it stores do not
     /// evict. Its panics are contained and [counted](crate::StoreStats::listeners_panicked).
+    ///
+    /// The listener runs on the thread that evicts. That is the thread of a `store`, `set_limit` or
+    /// `write_back`, or one of the executor if there is a [tier](Self::tier), or the thread of a
+    /// load that finds a block lost.
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {

@@ -74,12 +74,15 @@ where
     K: Hash + Eq + Clone + Send + 'static,
     S: BuildHasher + Send + Sync + 'static,
 {
-    /// Adds a second pool, the *cold pool*, of `spec`, for blocks that were not loaded for two
-    /// [turns](Self::cold_turn) of a clock (default: none). Call it after [`hasher`](Self::hasher).
+    /// Adds a second pool, the *cold pool*, of `spec`, for blocks that have cooled down (default:
+    /// none). Call it after [`hasher`](Self::hasher).
+    ///
+    /// Each use warms a block, up to 3; each [turn](Self::cold_turn) of a clock cools it by 1. A
+    /// block that two turns in a row find without heat is cold.
     ///
     /// New blocks go to the current pool. The clock compresses cold ones again into this pool, such
-    /// as `zsmalloc+zstd(level=1)` beside lz4. A block that would not become an eighth smaller
-    /// stays. One that is loaded at least twice within a turn returns. What the clock does is in
+    /// as `zsmalloc+zstd(level=1)` beside lz4. A block that would not become smaller by 1/8 stays.
+    /// One whose heat is at least 2 returns. What the clock does is in
     /// [`StoreStats::cold`](crate::StoreStats::cold).
     ///
     /// The clock runs on the executor, if that keeps delays as the default one does. Otherwise call

@@ -163,7 +163,7 @@
 //!
 //! # How small a limit may be
 //!
-//! A compression context of lz4 takes some KiB, one of zstd up to some MiB. All contexts together
-//! hold at most 1/4 of the limit, or one context if that is more. Threads that need another one
-//! wait. So give a store at least four times the size of a context, and more if many threads store
-//! at once. `build` refuses a limit that an empty store would exceed.
+//! A compression context of lz4 takes some KiB, one of zstd up to some MiB. Together they hold at
+//! most 1/4 of the limit, or one context in each pool if that is more. Threads that need another
+//! one wait. So give a store at least four times the size of a context, and more if many threads
+//! store at once. `build` refuses a limit that an empty store would exceed.

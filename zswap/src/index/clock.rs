@@ -4,7 +4,8 @@
 //! ```text
 //!   shard      0                                   1                 2
 //!   buckets  | 0 | . | 2 | 1 | . | 0 | 3 | ... | | . | 1 | 0 | ... | | 0 | ...     heat, 0 to 3:
-//!                      ▲                                          uses since the hand passed
+//!                      ▲                                          each use adds 1, each pass of
+//!                      │                                          the hand takes 1
 //!                      hand: cools warm entries as it passes, and evicts the first cold one
 //! ```
 //!
@@ -54,9 +55,9 @@ pub(crate) enum Coldest<K> {
 }
 
 impl<K> Shard<K> {
-    /// Evicts the first entry under the hand that was not used since the hand last passed it.
+    /// Evicts the first entry under the hand that has no heat, and cools those before it by 1.
     ///
-    /// `keep_compressible`: an entry whose object is at most a quarter of its block cools only at
+    /// `keep_compressible`: an entry whose object is at most 1/4 of its block cools only at
     /// every second turn.
     ///
     /// `spare_backed`: entries in the tier stay, because they cost little.

@@ -77,8 +77,7 @@ impl<K> Index<K> {
         self.edit(hash, |shard, hash| shard.readmit(hash, place, new))
     }
 
-    /// Finds the entry of a record of a segment. Returns its place, and its uses since the clock's
-    /// hand passed it.
+    /// Finds the entry of a record of a segment. Returns its place and its heat.
     pub(crate) fn find_record(
         &self,
         hash: u64,

@@ -8,10 +8,16 @@
 //! pool is neither current nor retired, and is asked as well. Loads may add contexts to any pool,
 //! so contexts are counted in one place.
 //!
-//! All pools are walked in two cases: if the bound exceeds the limit; and if the block goes to a
-//! pool that is no longer current. A batch that began before a switch may add any number of blocks
-//! to a retired pool. A drain checks the count of switches before each entry. So it adds at most
-//! one entry to a pool that was retired meanwhile, like a store in flight.
+//! All pools are walked in these cases:
+//!
+//! - the bound reaches the limit, or the low watermark if the limit was reached before;
+//! - there was a switch since the last walk;
+//! - the block goes to a pool that is no longer current;
+//! - a pool awaits destruction, or a context is more than half of the limit.
+//!
+//! A batch that began before a switch may add any number of blocks to a retired pool. A drain
+//! checks the count of switches before each entry. So it adds at most one entry to a pool that was
+//! retired meanwhile, like a store in flight.
 //!
 //! Stores in flight are not counted, so the limit is exceeded by at most what they add.
 
@@ -34,7 +40,7 @@ const NEVER: u64 = u64::MAX;
 /// No limit.
 const NONE: usize = usize::MAX;
 
-/// Compression contexts may hold 1/4 of the limit, but always one context.
+/// Compression contexts may hold 1/4 of the limit, but always one context in each pool.
 const CONTEXT_SHARE: usize = 4;
 
 /// Shortest time between two attempts of a full store to release memory, if nothing was removed

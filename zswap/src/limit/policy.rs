@@ -19,8 +19,8 @@ use crate::limit::decision::DecidingListener;
 ///   entries with their keys if that is more, of which there are two while it is rebuilt) and of
 ///   the allocator's tables; 512 KiB with blocks of more than 64 KiB, or from about two million
 ///   blocks on; more with keys of more than 1 KiB, by two such segments;
-/// - a compression context, where it needs a new one. All of these together hold at most 1/4 of the
-///   limit, or one context if that is more: a thread that needs a further one
+/// - a compression context, where it needs a new one. Together they hold at most 1/4 of the limit,
+///   or one context in each pool if that is more: a thread that needs a further one
 ///   [waits](zpool_core::compress::ContextBudget);
 /// - the list of a value of several blocks, 40 bytes for each.
 ///

@@ -19,17 +19,19 @@ use crate::media::temporary;
 /// The bytes of a segment unless chosen otherwise: 1 MiB.
 pub const DEFAULT_SEGMENT_BYTES: usize = 1 << 20;
 
-/// A tier in a temporary file without a name, which is gone with the process.
+/// A tier in a temporary file.
 ///
 /// ```text
-///   file    | segment 0 | segment 1 | segment 2 | ...     allocated at start, mode 0600, no name
+///   file    | segment 0 | segment 1 | segment 2 | ...     allocated at start, mode 0600
 /// ```
 ///
-/// - The file is never readable by its name: no other user and no later process finds it. After a
-///   crash its space is free.
-/// - **Memory reaches the disk unencrypted.** If that must not be, put a
+/// - On Linux the file has no name, where the file system supports that. Elsewhere it has one, with
+///   mode 0600, for a moment after it is made; a crash in that moment leaves the file. Otherwise
+///   its space is free once the process has ended, even after a crash.
+/// - **Memory reaches the disk unencrypted.** To encrypt it, put a
 ///   [`SealedStore`](crate::tier::SealedStore) in front, with a key that dies with the process.
-/// - Its space is allocated when it is made, so that a full disk is an error then, and not later.
+/// - Its space is allocated when it is made, if the file system can
+///   ([`is_allocated`](Self::is_allocated)). Then a full disk is an error at once, and not later.
 /// - It uses direct I/O where the file system has it ([`is_direct`](Self::is_direct)). Otherwise
 ///   the page cache would be a second tier, which no limit covers. Elsewhere it advises the kernel
 ///   to forget what was written and read.

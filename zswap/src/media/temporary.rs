@@ -1,14 +1,13 @@
-//! Files without a name, and what Linux knows about them.
+//! Temporary files, and what Linux knows about them.
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
-/// Creates a file in `directory` that no other process can open, and that is gone when it is
-/// closed.
+/// Creates a file in `directory` that is gone when it is closed.
 ///
 /// On Linux it never has a name, where the file system supports that. Elsewhere it has one for a
-/// moment.
+/// moment. A process of the same user can open it in that moment.
 pub(super) fn create_unnamed(directory: &Path) -> io::Result<File> {
     #[cfg(target_os = "linux")]
     match linux::create_unnamed(directory) {
@@ -36,7 +35,7 @@ pub(super) fn create_and_unlink(directory: &Path) -> io::Result<File> {
             }
         }
     }
-    Err(io::Error::other("a thousand files of other tiers are in the way: remove .zswap-tier-*"))
+    Err(io::Error::other("1000 files of other tiers are in the way: remove .zswap-tier-*"))
 }
 
 /// Allocates `len` bytes for `file`. Returns false if the file system cannot, and has only set the

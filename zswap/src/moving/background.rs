@@ -40,8 +40,8 @@ where
     /// on the executor, in steps of some milliseconds. Does not wait for that.
     ///
     /// The drain takes the share of a CPU that the [policy](crate::StoreBuilder::drain) sets, or
-    /// half of one without a policy. A later switch redirects it. If the store stays at its limit
-    /// for about a minute, or there is no memory, the drain gives up until
+    /// 50 % of one without a policy. A later switch redirects it. If the store stays at its limit
+    /// for about 1 minute, or there is no memory, the drain gives up until
     /// [`resume_drain`](Self::resume_drain) or the next switch. An executor that runs jobs on the
     /// caller drains before this returns.
     ///

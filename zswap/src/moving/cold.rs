@@ -1,10 +1,10 @@
-//! The cold pool: a clock finds blocks that were not used for two turns, and moves them there.
+//! The cold pool: a clock finds blocks that have cooled down, and moves them there.
 //!
 //! ```text
-//!   hand ─► entry   used since the last turn: if it is cold, back to the current pool
-//!                   not, for the first time:  remember that
-//!                   not, for the second time: to the cold pool, if it becomes an eighth smaller
-//!           in an earlier cold pool:          to the cold pool
+//!   hand ─► entry   heat 1 to 3:        less 1; at 2 or 3, from the cold pool to the current one
+//!                   0 for the 1st time: remember that
+//!                   0 for the 2nd time: to the cold pool, if it becomes smaller by 1/8
+//!           in an earlier cold pool:    to the cold pool
 //! ```
 //!
 //! If the cold pool has changed, one turn moves everything over from the earlier one, and tries
@@ -35,7 +35,7 @@ use crate::value::{LargeValue, Value};
 /// A block that does not shrink by at least one part in this many stays in the current pool.
 const MIN_GAIN: usize = 8;
 
-/// Uses since the last turn from which a cold block returns to the current pool.
+/// Heat from which a cold block returns to the current pool.
 const OFTEN: u32 = 2;
 
 /// The two pools, and what to move between them.
@@ -57,13 +57,13 @@ enum PoolRole {
 }
 
 impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
-    /// Turns the heat clock once: cools every entry, moves those that were not used for two turns
-    /// to the [cold pool](crate::StoreBuilder::cold), and moves those back that were used at least
-    /// twice since the last turn. Does nothing in a store without such a pool.
+    /// Turns the heat clock once: cools every entry, moves those that two turns in a row found
+    /// without heat to the [cold pool](crate::StoreBuilder::cold), and moves those back whose heat
+    /// is at least 2. Does nothing in a store without such a pool.
     ///
     /// The first turn after [`set_cold`](Self::set_cold) also moves everything from the previous
-    /// cold pool to the new one, and tries entries again that would not have become an eighth
-    /// smaller before.
+    /// cold pool to the new one, and tries entries again that would not have become smaller by 1/8
+    /// before.
     ///
     /// The clock runs by itself if the executor keeps delays, as the default one does. This call is
     /// for other executors, and for programs that know a good moment.
@@ -201,7 +201,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
 fn moves(temperature: Temperature, from: PoolRole) -> bool {
     match (from, temperature) {
         (PoolRole::Hot, Temperature::Cold) | (PoolRole::FormerlyCold, _) => true,
-        (PoolRole::Cold, Temperature::Used(uses)) => uses >= OFTEN,
+        (PoolRole::Cold, Temperature::Used(heat)) => heat >= OFTEN,
         _ => false,
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   background   steps of a drain, on the executor
-//!   cold         a clock that moves what was not used for two turns to a pool of its own, and back
+//!   cold         a clock that moves what has cooled down to a pool of its own, and back
 //!   drain        choose a batch ─► relocate each ─► next batch, until no retired pool has a block
 //!   batch        which entries: pinned, with their identities
 //!   room         copies below the limit

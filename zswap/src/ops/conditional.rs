@@ -12,7 +12,6 @@
 //! the store. If one panics, so does the call, and nothing has changed. All other operations of a
 //! store are compiled without a trace of these.
 
-use std::fmt;
 use std::hash::{BuildHasher, Hash};
 
 use zpool_core::might_block;
@@ -21,44 +20,13 @@ use crate::index::equivalent::Equivalent;
 use crate::index::shard::{Inserted, Item};
 use crate::ops::load::Scratch;
 use crate::ops::pinned::PinnedValue;
+use crate::ops::stored_if::{NotStored, StoredIf};
 use crate::store::Store;
 use crate::value::Value;
 use crate::value::access::Access;
 use crate::value::backoff::Backoff;
 use crate::value::destination::Destination;
 use crate::value::error::Error;
-
-/// Result of [`Store::store_if`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StoredIf<K> {
-    /// The block is stored.
-    Stored {
-        /// The key that was stored before, and the length in bytes of its value, if there was one.
-        replaced: Option<(K, usize)>,
-    },
-    /// The condition does not hold. Nothing has changed.
-    Declined {
-        /// The key that was to be stored.
-        key: K,
-    },
-}
-
-/// A conditional store that failed. What was stored under the key before is still there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NotStored<K> {
-    /// The key that was to be stored.
-    pub key: K,
-    /// The reason why it was not stored.
-    pub error: Error,
-}
-
-impl<K> fmt::Display for NotStored<K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.error.fmt(f)
-    }
-}
-
-impl<K: fmt::Debug> std::error::Error for NotStored<K> {}
 
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Loads as [`load`](Self::load) does, if `admit` accepts the stored key. Otherwise there is
@@ -78,6 +46,11 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// # Errors
     ///
     /// As for [`load`](Self::load).
+    ///
+    /// # Concurrency
+    ///
+    /// `admit` runs under a lock of the index, so it must be short and must not call the store.
+    /// If it panics, so does the call, and nothing has changed.
     pub fn load_if<Q>(
         &self,
         key: &Q,
@@ -105,6 +78,10 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// # Errors
     ///
     /// As for [`load_vec`](Self::load_vec).
+    ///
+    /// # Concurrency
+    ///
+    /// As for [`load_if`](Self::load_if).
     pub fn load_vec_if<Q>(
         &self,
         key: &Q,
@@ -131,6 +108,10 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// # Errors
     ///
     /// As for [`load_vec`](Self::load_vec).
+    ///
+    /// # Concurrency
+    ///
+    /// As for [`load_if`](Self::load_if).
     pub fn peek_vec_if<Q>(
         &self,
         key: &Q,
@@ -158,6 +139,10 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// # Errors
     ///
     /// As for [`load_with`](Self::load_with).
+    ///
+    /// # Concurrency
+    ///
+    /// As for [`load_if`](Self::load_if).
     pub fn load_with_if<Q, R>(
         &self,
         key: &Q,
@@ -185,6 +170,10 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// # Errors
     ///
     /// As for [`load_with`](Self::load_with).
+    ///
+    /// # Concurrency
+    ///
+    /// As for [`load_if`](Self::load_if).
     pub fn peek_with_if<Q, R>(
         &self,
         key: &Q,
@@ -209,6 +198,11 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// # }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    ///
+    /// # Concurrency
+    ///
+    /// `look` runs under a lock of the index, so it must be short and must not call the store.
+    /// If it panics, so does the call, and nothing has changed.
     pub fn with_key<Q, R>(&self, key: &Q, look: impl FnOnce(&K, usize) -> R) -> Option<R>
     where
         Q: Hash + Equivalent<K> + ?Sized,
@@ -244,8 +238,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     ///
     /// # Concurrency
     ///
-    /// As for [`store`](Self::store). No other operation on the key comes between the decision and
-    /// its effect.
+    /// As for [`store`](Self::store). `decide` runs under a lock of the index, so it must be short
+    /// and must not call the store. If it panics, so does the call, and nothing has changed. No
+    /// other operation on the key comes between the decision and its effect.
     pub fn store_if(
         &self,
         key: K,
@@ -280,6 +275,11 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// # }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    ///
+    /// # Concurrency
+    ///
+    /// `decide` runs under a lock of the index, so it must be short and must not call the store.
+    /// If it panics, so does the call, and nothing has changed.
     pub fn remove_if<Q>(
         &self,
         key: &Q,
@@ -317,6 +317,10 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// # Errors
     ///
     /// As for [`load_with`](Self::load_with). What is stored stays.
+    ///
+    /// # Concurrency
+    ///
+    /// `admit` runs under a lock of the index, as for [`load_if`](Self::load_if).
     pub fn remove_value_if<Q>(
         &self,
         key: &Q,
@@ -439,7 +443,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         let put = self.index().put_if(hash, &mut new, |key| self.hash(key), decide);
         if let Ok(Some(Inserted { replaced, unused_ref })) = put {
             drop(unused_ref);
-            self.note_removed(hash);
+            self.forget_in_thrash_meter(hash);
             let replaced_cost = replaced.as_ref().map_or(0, |(_, value)| self.cost(value));
             let replaced = replaced.map(|(key, value)| {
                 let len = value.len();
@@ -467,7 +471,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
     /// Frees the value of an item that was removed. Returns its key and length.
     fn free_and_keep_key(&self, hash: u64, (key, value): Item<K>) -> (K, usize) {
-        self.note_removed(hash);
+        self.forget_in_thrash_meter(hash);
         let len = value.len();
         self.free_removed_value(value);
         (key, len)

@@ -50,7 +50,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// finish. While the heap has memory, every allocator counts at least 255 readers, zbud 65 535,
     /// and zsmalloc any number. The load fails with
     /// [`PoolError::TooManyReaders`](crate::plugin::PoolError::TooManyReaders) if that takes longer
-    /// than about half a second, and at once inside a [`NoBlock`](crate::plugin::NoBlock) section.
+    /// than about 0.5 s, and at once inside a [`NoBlock`](crate::plugin::NoBlock) section.
     ///
     /// # Concurrency
     ///

@@ -25,3 +25,4 @@ pub(crate) mod backed;
 pub(crate) mod decode;
 pub(crate) mod encode;
 pub(crate) mod pinned;
+pub(crate) mod stored_if;

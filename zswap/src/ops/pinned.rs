@@ -103,19 +103,14 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         A: FnMut(&Shard<K>, BucketId) -> bool,
         F: FnOnce(PinnedValue<'_, '_>, Option<ValueId>, &mut Backoff) -> Result<R, Error>,
     {
-        if matches!(access, Access::Load | Access::LoadResident | Access::Take)
-            && let Some(meter) = self.index().meter()
-        {
-            meter.note_lookup(hash);
-        }
+        self.note_lookup_in_thrash_meter(hash, access);
         loop {
             let (mut shard, table_hash) = self.index().lock(hash);
             let is_sequential = shard.is_sequential(table_hash);
             let Some(found) = shard.look_up(table_hash, key, access, &mut admit) else {
                 return Ok(None);
             };
-            let removes = matches!(access, Access::Take | Access::Examine);
-            let id = removes.then(|| found.id());
+            let id = matches!(access, Access::Take | Access::Examine).then(|| found.id());
             match found {
                 ValueRef::Pooled { handle, pool, meta } => {
                     let pool = pool.clone();
@@ -126,10 +121,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                             // The look-up is repeated, and counted, after readers have finished.
                             shard.stats.uncount_hit(access);
                             drop(shard);
-                            if backoff.wait() {
-                                continue;
-                            }
-                            return Err(self.give_up_waiting(hash, access));
+                            self.wait_for_readers(hash, access, backoff)?;
+                            continue;
                         }
                         Err(_) => {}
                     }
@@ -137,14 +130,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                     if is_sequential {
                         self.index().prefetch_next_group(hash);
                     }
-                    let object = match &mut pinned {
-                        Ok(object) => object,
-                        Err(error) => return Err(error.clone()),
-                    };
-                    let value = PinnedValue::Pooled { pool: &pool, object: &mut *object, meta };
-                    let result = use_value(value, id, backoff);
-                    self.unpin(object);
-                    return result.map(Some);
+                    let use_value = |value: PinnedValue<'_, '_>| use_value(value, id, backoff);
+                    return self.use_pooled(&pool, &mut pinned, meta, use_value).map(Some);
                 }
                 ValueRef::SameFilled { word, len } => {
                     drop(shard);
@@ -165,21 +152,56 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                         BackedRead::Lost => return Ok(None),
                         BackedRead::Changed => continue,
                     };
-                    let result = use_value(PinnedValue::Backed(&record), id, backoff);
-                    if result.is_ok() && found.is_hot {
-                        self.readmit(hash, &record);
-                    }
-                    return result.map(Some);
+                    let use_value = |value: PinnedValue<'_, '_>| use_value(value, id, backoff);
+                    return self.use_record(hash, &record, found.is_hot, use_value).map(Some);
                 }
             }
         }
     }
 
-    /// Counts the block that a look-up found but could not pin, and returns the reason.
+    /// Notes in the thrash meter that a key is looked up, unless that is a peek.
+    #[inline(always)]
+    fn note_lookup_in_thrash_meter(&self, hash: u64, access: Access) {
+        if matches!(access, Access::Load | Access::LoadResident | Access::Take)
+            && let Some(meter) = self.index().meter()
+        {
+            meter.note_lookup(hash);
+        }
+    }
+
+    /// Lends a record to `use_value`, and returns its block to memory if it is hot.
+    #[inline]
+    fn use_record<R>(
+        &self,
+        hash: u64,
+        record: &BackedRecord<'_>,
+        is_hot: bool,
+        use_value: impl FnOnce(PinnedValue<'_, '_>) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        let result = use_value(PinnedValue::Backed(record));
+        if result.is_ok() && is_hot {
+            self.readmit(hash, record);
+        }
+        result
+    }
+
+    /// Waits for readers of a block that a look-up found but could not pin.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolError::TooManyReaders`] after the longest wait. The look-up is counted then.
     #[cold]
-    fn give_up_waiting(&self, hash: u64, access: Access) -> Error {
+    fn wait_for_readers(
+        &self,
+        hash: u64,
+        access: Access,
+        backoff: &mut Backoff,
+    ) -> Result<(), Error> {
+        if backoff.wait() {
+            return Ok(());
+        }
         self.index().lock(hash).0.stats.count_hit(access);
-        Error::Pool(PoolError::TooManyReaders)
+        Err(Error::Pool(PoolError::TooManyReaders))
     }
 }
 
@@ -197,15 +219,30 @@ impl<K, S> Store<K, S> {
             }
             Value::Pooled(block) => {
                 let pool = block.object.pool();
-                let mut object = backoff.retry(|| pin(pool, block.object.handle()))?;
-                let value = PinnedValue::Pooled { pool, object: &mut object, meta: block.meta };
-                let result = use_value(value, backoff);
-                self.unpin(&mut object);
-                result
+                let mut pinned = backoff.retry(|| pin(pool, block.object.handle()));
+                self.use_pooled(pool, &mut pinned, block.meta, |value| use_value(value, backoff))
             }
             Value::Large(large) => use_value(PinnedValue::Large(TryArc::clone(large)), backoff),
             Value::Backed(_) => unreachable!("the blocks of a long value stay in memory"),
         }
+    }
+
+    /// Lends a pinned object to `use_value`, and unpins it. Returns the error if it is not pinned.
+    #[inline(always)]
+    fn use_pooled<'o, R>(
+        &self,
+        pool: &PoolRef,
+        pinned: &mut Result<PinnedObject<'o>, Error>,
+        meta: ObjectMeta,
+        use_value: impl FnOnce(PinnedValue<'_, 'o>) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        let object = match pinned {
+            Ok(object) => object,
+            Err(error) => return Err(error.clone()),
+        };
+        let result = use_value(PinnedValue::Pooled { pool, object: &mut *object, meta });
+        self.unpin(object);
+        result
     }
 
     /// Unpins an object. A panic of the allocator is counted; the bytes that were read are valid.

@@ -77,6 +77,10 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// # Errors
     ///
     /// As for [`load_range`](Self::load_range).
+    ///
+    /// # Concurrency
+    ///
+    /// As for [`load_if`](Self::load_if).
     pub fn load_range_if<Q>(
         &self,
         key: &Q,

@@ -50,7 +50,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             shard.stats.invalidated += u64::from(removed.is_some());
             removed
         });
-        self.note_removed(hash);
+        self.forget_in_thrash_meter(hash);
         self.free_removed(removed)
     }
 }

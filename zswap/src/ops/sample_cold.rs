@@ -53,8 +53,8 @@ impl<K, S> Store<K, S> {
     ///
     /// - It is in the cold pool, or in one that was.
     /// - The [heat clock](Self::turn_heat_clock) found it unused when it came by last, and it was
-    ///   not used since: it goes to the cold pool next, or stayed because it would not become an
-    ///   eighth smaller there.
+    ///   not used since: it goes to the cold pool next, or stayed because it would not become
+    ///   smaller by 1/8 there.
     ///
     /// So the sample is empty before the clock has turned. Same-filled blocks and those in a
     /// [tier](crate::StoreBuilder::tier) are left out, because no pool keeps them. The blocks of a

@@ -211,7 +211,7 @@ impl<K: Hash + Eq + Clone, S: BuildHasher> Store<K, S> {
             gone
         });
         if gone.is_some() {
-            self.note_removed(hash);
+            self.forget_in_thrash_meter(hash);
         }
         gone
     }

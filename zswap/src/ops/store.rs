@@ -89,7 +89,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     #[inline]
     pub(crate) fn store_untimed(&self, key: K, block: &[u8]) -> Result<(), Error> {
         let hash = self.hash(&key);
-        self.note_removed(hash);
+        self.forget_in_thrash_meter(hash);
         let pool = || self.manager().current().ok_or(Error::NoPool);
         let stored = match self.check_len(block) {
             Ok(()) if block.len() > self.block_size() => self.large(hash, block),

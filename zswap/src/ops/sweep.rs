@@ -13,9 +13,9 @@ use crate::store::Store;
 use crate::value::deferred_panic::DeferredPanic;
 
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
-    /// Removes all entries whose stored keys are `wanted`, and lends each to `gone` with the length
-    /// in bytes, after it is freed. Returns their number. Entries that are stored or moved
-    /// meanwhile may be passed over.
+    /// Removes all entries whose stored keys are `wanted`, and passes each key to `gone` with the
+    /// length in bytes, after the value is freed. Returns their number. Entries that are stored or
+    /// moved meanwhile may be passed over.
     ///
     /// `wanted` runs under the shard's lock, for a bounded number of entries at a time; `gone` runs
     /// under none and may use the store. Needs no memory.
@@ -32,29 +32,39 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// # }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// If `wanted` or `gone` panics: with the first such panic. Each entry that was removed before
+    /// is passed to `gone`, and no further one is removed.
     pub fn remove_where(
         &self,
         mut wanted: impl FnMut(&K) -> bool,
         mut gone: impl FnMut(K, usize),
     ) -> usize {
-        let mut removed = 0;
+        let (mut removed, mut panics) = (0, DeferredPanic::default());
         for number in 0..self.index().shards() {
             let mut next = Some(Position::default());
             while let Some(from) = next {
                 let mut out = [const { None }; SWEEP];
                 next = self.index().edit_shard(number, |shard| {
-                    let next = shard.sweep(from, &mut wanted, &mut out);
+                    let mut next = None;
+                    panics.run(|| next = shard.sweep(from, &mut wanted, &mut out));
                     shard.stats.invalidated += out.iter().flatten().count() as u64;
                     next
                 });
                 for (key, value) in out.into_iter().flatten() {
                     if self.index().meter().is_some() {
-                        self.note_removed(self.hash(&key));
+                        panics.run(|| self.forget_in_thrash_meter(self.hash(&key)));
                     }
                     let len = value.len();
                     self.free_removed_value(value);
-                    gone(key, len);
+                    panics.run(|| gone(key, len));
                     removed += 1;
+                }
+                if panics.has_panic() {
+                    panics.raise();
+                    return removed;
                 }
             }
         }

@@ -7,10 +7,11 @@
 //!                                  until held falls below it: a store evicts as much as it adds
 //! ```
 //!
-//! All of it happens in the call that stores, and with no lock held: an entry is taken out of its
-//! shard, then freed, then the listener is called. A listener that decides is called before that:
-//! see [`candidates`](super::candidates). What the allocators release by themselves meanwhile
-//! (zsmalloc's compaction, on the executor) brings the store below its low watermark again.
+//! Eviction runs in the call that needs room, or in the tier's job, with no lock held: an entry is
+//! taken out of its shard, then freed, then the listener is called. A listener that decides is
+//! called before that: see [`candidates`](super::candidates). What the allocators release by
+//! themselves meanwhile (zsmalloc's compaction, on the executor) brings the store below its low
+//! watermark again.
 
 use std::hash::{BuildHasher, Hash};
 

@@ -48,6 +48,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     pub(super) fn relieve_step(&self, step: usize) -> ReliefStep {
         match self.write_segment(MAX_WAIT) {
             Writeback::Freed(freed) => ReliefStep { freed, kept: 0 },
+            // Not 0: there may be room now, so nothing is evicted or refused yet.
+            Writeback::Waited => ReliefStep { freed: 1, kept: 0 },
             _ if self.eviction().evicts() => self.evict_step(step),
             _ => ReliefStep { freed: 0, kept: 0 },
         }
@@ -96,6 +98,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     pub(super) fn relieve_one(&self) -> Option<usize> {
         match self.write_segment(MAX_WAIT) {
             Writeback::Freed(freed) => Some(freed),
+            Writeback::Waited => Some(1),
             _ if self.eviction().evicts() => self.evict_one(),
             _ => None,
         }

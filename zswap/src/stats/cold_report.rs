@@ -11,7 +11,7 @@ pub struct ColdReport {
     /// Entries moved to the cold pool from one that was the cold pool before.
     pub moved_over: usize,
     /// Entries that stay in the current pool although they are cold, because they would not become
-    /// an eighth smaller. They are tried again once they have been used, or once there is another
+    /// smaller by 1/8. They are tried again once they have been used, or once there is another
     /// cold pool.
     pub stayed: usize,
     /// Entries that were replaced or removed while they were copied.
@@ -40,6 +40,6 @@ pub struct ColdStats {
     pub made_cold: u64,
     /// Entries returned to the current pool so far.
     pub returned: u64,
-    /// Cold entries that stayed, because they would not become an eighth smaller.
+    /// Cold entries that stayed, because they would not become smaller by 1/8.
     pub stayed: u64,
 }

@@ -66,7 +66,7 @@ pub enum DrainEnd {
     /// There is no memory for a copy of the next entry.
     OutOfMemory,
     /// The remaining entries did not move in a whole pass over the index: they are unreadable,
-    /// refused by the current pool, or have more readers than their allocator counts.
+    /// refused by the target pool, or have more readers than their allocator counts.
     Stuck,
 }
 
@@ -89,7 +89,7 @@ impl fmt::Display for DrainEnd {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DrainReport {
-    /// Entries moved to the current pool.
+    /// Entries moved out of retired pools, to the current or the cold pool.
     pub moved: usize,
     /// Moved entries whose objects were copied as they are, because both pools have one codec.
     pub copied: usize,
@@ -100,7 +100,7 @@ pub struct DrainReport {
     /// Entries that stay because their allocator or compressor did not return their bytes, or the
     /// checksum was wrong.
     pub unreadable: usize,
-    /// Entries that stay because the current pool's allocator or compressor refused their bytes.
+    /// Entries that stay because the target pool's allocator or compressor refused their bytes.
     pub refused: usize,
     /// Entries that were passed over because their allocator counts no more readers.
     pub busy: usize,

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use zpool_core::internal::sync::atomic::{AtomicU64, Ordering};
 
-/// Buckets of a histogram: four for each power of two nanoseconds, up to 2^40 (18 minutes).
+/// Buckets of a histogram: four for each power of two nanoseconds, from 2^2 up to 2^42 (73
+/// minutes).
 const BUCKETS: usize = 4 * 40;
 
 /// The histograms of a store.
@@ -87,7 +88,7 @@ impl Drop for Timer<'_> {
     }
 }
 
-/// How long calls took: each figure is the upper end of its bucket, at most a quarter too high.
+/// How long calls took: each figure is the upper end of its bucket, at most 1/4 too high.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LatencySummary {
@@ -135,7 +136,7 @@ impl fmt::Debug for Histogram {
 mod tests {
     use super::*;
 
-    /// Every duration is at most a quarter below its bucket.
+    /// The upper end of a duration's bucket is at most 1/4 above it.
     #[test]
     fn bucket_bound_is_at_most_a_quarter_too_high() {
         for ns in (4..5_000).chain([1 << 20, (1 << 30) + 12345, 1 << 39]) {

@@ -354,9 +354,9 @@ impl<K, S> Store<K, S> {
         WeakStore(Arc::downgrade(&self.inner))
     }
 
-    /// Notes in the thrash meter that a key is stored anew, or removed.
+    /// Notes in the thrash meter that a key is stored anew or removed.
     #[inline]
-    pub(crate) fn note_removed(&self, hash: u64) {
+    pub(crate) fn forget_in_thrash_meter(&self, hash: u64) {
         if let Some(meter) = self.index().meter() {
             meter.removed(hash);
         }

@@ -9,7 +9,7 @@ use crate::value::error::Error;
 /// Attempts that only yield: most readers are done within the time slice they get.
 const YIELDS: u32 = 8;
 
-/// The number of sleeps after these, and the longest one. Together about half a second.
+/// The number of sleeps after these, and the longest one. Together about 0.5 s.
 const SLEEPS: u32 = 32;
 const LONGEST: Duration = Duration::from_millis(20);
 

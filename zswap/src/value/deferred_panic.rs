@@ -24,6 +24,11 @@ impl DeferredPanic {
         }
     }
 
+    /// Returns whether a call has panicked.
+    pub(crate) fn has_panic(&self) -> bool {
+        self.first.is_some()
+    }
+
     /// Drops `value` as [`run`](Self::run) runs a call.
     #[inline]
     pub(crate) fn drop<T>(&mut self, value: T) {

@@ -31,12 +31,12 @@ mod report;
 mod subject;
 mod turns;
 
-use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use benches::distinct_pages;
+use benches::{Failure, Output, distinct_pages, exit};
+use clap::Parser;
 
 use crate::report::Report;
 
@@ -48,59 +48,45 @@ const ZSTD: &str = "zstd";
 const CODECS: [&str; 6] =
     ["lz4-c", "lz4", "zstd(level=-1)", "pagelz", "pagelz(level=2)", "pagelz(level=3)"];
 
-/// The command line.
+/// Measures how small and how fast codecs are
+#[derive(Debug, Parser)]
 struct Options {
+    /// Files whose pages are compressed
+    #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The codecs to measure, the two yardsticks first.
+    /// Measure this codec; may be repeated [default: all]
+    #[arg(long = "codec", value_name = "SPEC")]
     codecs: Vec<String>,
+    /// Bytes per block
+    #[arg(long, value_name = "N", default_value = "4096")]
     block_size: NonZeroUsize,
-    rounds: usize,
-    json: bool,
+    /// Rounds of each codec
+    #[arg(long, value_name = "N", default_value = "11")]
+    rounds: NonZeroUsize,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Options {
+    /// Returns the codecs to measure, the two that all are compared with first.
+    fn codecs(&self) -> Vec<String> {
+        let all = || CODECS.map(str::to_owned).to_vec();
+        let chosen = if self.codecs.is_empty() { all() } else { self.codecs.clone() };
+        let others = chosen.into_iter().filter(|codec| codec != LZ4 && codec != ZSTD);
+        [LZ4, ZSTD].map(str::to_owned).into_iter().chain(others).collect()
+    }
 }
 
 fn main() -> ExitCode {
-    let Some(options) = options(std::env::args_os().skip(1)) else {
-        eprintln!("usage: codecs FILE... [--codec SPEC]... [--block-size N] [--rounds N] [--json]");
-        return ExitCode::from(2);
-    };
-    match run(&options) {
-        Ok(report) if options.json => println!("{}", report.json()),
-        Ok(report) => print!("{report}"),
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::FAILURE;
-        }
-    }
-    ExitCode::SUCCESS
+    let options = Options::parse();
+    exit(measure(&options).map(|report| options.output.print(&report)))
 }
 
-fn options(mut arguments: impl Iterator<Item = OsString>) -> Option<Options> {
-    let (mut files, mut codecs, mut json) = (Vec::new(), Vec::new(), false);
-    let (mut block_size, mut rounds) = (NonZeroUsize::new(4096)?, 11);
-    while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next()?.into_string().ok();
-        match argument.to_str() {
-            Some("--json") => json = true,
-            Some("--codec") => codecs.push(value()?),
-            Some("--block-size") => block_size = value()?.parse().ok()?,
-            Some("--rounds") => rounds = value()?.parse().ok().filter(|&rounds| rounds > 0)?,
-            Some(flag) if flag.starts_with('-') => return None,
-            _ => files.push(argument.into()),
-        }
-    }
-    if codecs.is_empty() {
-        codecs.extend(CODECS.map(str::to_owned));
-    }
-    codecs.retain(|codec| codec != LZ4 && codec != ZSTD);
-    codecs.splice(..0, [LZ4.to_owned(), ZSTD.to_owned()]);
-    (!files.is_empty()).then_some(Options { files, codecs, block_size, rounds, json })
-}
-
-fn run(options: &Options) -> Result<Report, Box<dyn std::error::Error>> {
-    let mut report = Report::default();
+fn measure(options: &Options) -> Result<Report, Failure> {
+    let (mut report, codecs) = (Report::default(), options.codecs());
     for file in &options.files {
         let pages = distinct_pages(file, options.block_size)?;
-        let measured = turns::measure(&pages, &options.codecs, options.rounds)?;
+        let measured = turns::measure(&pages, &codecs, options.rounds.get())?;
         report.add(&file.display().to_string(), &measured);
     }
     report.add_means();

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use benches::PrintedReport;
 use serde::Serialize;
 use workload::Spread;
 
@@ -81,10 +82,11 @@ impl Report {
             Figure { value, ..mean }
         }));
     }
+}
 
-    /// Returns the report as one JSON object on one line.
-    pub(crate) fn json(&self) -> String {
-        serde_json::to_string(self).expect("numbers and strings can be written")
+impl PrintedReport for Report {
+    fn table(&self) -> String {
+        self.to_string()
     }
 }
 
@@ -102,7 +104,7 @@ impl fmt::Display for Report {
                 let [a, b, c] = parts;
                 let head = format!("{a:>6}  {b:>6}  {c:>6}");
                 let times = "  load  compr.";
-                writeln!(f, "  {:28} {:>7}  {head}  {head}  {times}", "codec", "a page")?;
+                writeln!(f, "  {:28} {:>7}  {head}  {head}  {times}", "codec", "per page")?;
             }
             write!(f, "  {:28} {:7.1}", line[0].codec, line[0].value)?;
             line[1..7].iter().try_for_each(|figure| write!(f, "  {:6.3}", figure.value))?;

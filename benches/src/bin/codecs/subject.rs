@@ -28,7 +28,7 @@ pub(crate) enum Subject {
 
 impl Subject {
     /// Returns the codec of this name or spec.
-    pub(crate) fn new(name: &str, block_size: usize) -> Result<Self, Box<dyn std::error::Error>> {
+    pub(crate) fn new(name: &str, block_size: usize) -> Result<Self, benches::Failure> {
         match name {
             "lz4_flex" if block_size < usize::from(u16::MAX) => {
                 return Ok(Subject::Lz4Flex(Box::new(CompressTable::small())));

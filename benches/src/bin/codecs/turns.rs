@@ -109,7 +109,7 @@ pub(crate) fn measure(
     pages: &Pages,
     codecs: &[String],
     rounds: usize,
-) -> Result<Vec<Measured>, Box<dyn std::error::Error>> {
+) -> Result<Vec<Measured>, benches::Failure> {
     let make = |codec: &String| Subject::new(codec, pages.block_size());
     let mut subjects = codecs.iter().map(make).collect::<Result<Vec<_>, _>>()?;
     let arenas: Vec<Arena> =

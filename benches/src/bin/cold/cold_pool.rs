@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use benches::Failure;
+use benches::{Failure, Missing, check_all, store_all};
 use workload::{Figure, LatencyHistogram, Pages, Report, Rng, Spread, clocked};
 use zpool_zstd::{TrainError, forget, remember, train_and_judge};
 use zswap::drain::DrainBudget;
 use zswap::plugin::Manual;
 use zswap::{CompactionBudget, Store};
 
-use crate::{PAGE, ROUNDS, builder, spec, store_all};
+use crate::{PAGE, ROUNDS, builder, spec};
 
 /// A pair of pools, and the names of its figures.
 struct Pair {
@@ -160,7 +160,7 @@ fn round(pages: &Pages, pair: &Pair, hot_percent: usize, seed: u64) -> Result<Ro
     plain.compact(CompactionBudget::UNLIMITED);
     let plain_held = plain.bytes_held() as f64;
     let held = store.bytes_held() as f64 / plain_held;
-    crate::check_all(&store, pages)?;
+    check_all(&store, pages, Missing::Wrong)?;
     let (with, without) = load_hot(&store, &plain, &hot, seed)?;
     let trained = if pair.trains {
         let trained_held = train(&store, pages)?;
@@ -203,7 +203,7 @@ fn train(store: &Store<u64>, pages: &Pages) -> Result<Option<usize>, Failure> {
     store.compact(CompactionBudget::UNLIMITED);
     // Before the pages are loaded, as without a dictionary: loads make contexts.
     let held = store.bytes_held();
-    crate::check_all(store, pages)?;
+    check_all(store, pages, Missing::Wrong)?;
     forget(&dictionary);
     Ok(Some(held))
 }

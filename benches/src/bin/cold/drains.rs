@@ -1,11 +1,11 @@
 //! The rate of drains, and what they hold meanwhile.
 
-use benches::Failure;
+use benches::{Failure, Missing, check_all, store_all};
 use workload::{Elapsed, Pages, Report, Spread, clocked};
 use zswap::Store;
 use zswap::drain::{DrainBudget, DrainEnd};
 
-use crate::{PAGE, ROUNDS, check_all, filled, spec, store_all};
+use crate::{PAGE, ROUNDS, filled, spec};
 
 const LZ4: &str = "zsmalloc+lz4";
 /// The codec of [`LZ4`], in a pool of its own.
@@ -33,7 +33,7 @@ pub(crate) fn measure(pages: &Pages, report: &mut Report) -> Result<(), Failure>
         copied(&store, pages, round % 2 == 1, &mut measured)?;
         recompressed(&store, pages, &mut measured)?;
         if round == 0 {
-            check_all(&store, pages)?;
+            check_all(&store, pages, Missing::Wrong)?;
             continue;
         }
         figures.copied_over_stores.append(&mut measured.copied_over_stores);
@@ -41,7 +41,7 @@ pub(crate) fn measure(pages: &Pages, report: &mut Report) -> Result<(), Failure>
         figures.peak.append(&mut measured.peak);
         figures.recompressed_peak.append(&mut measured.recompressed_peak);
     }
-    check_all(&store, pages)?;
+    check_all(&store, pages, Missing::Wrong)?;
     for (name, values) in [
         ("drain_copied_over_stores", figures.copied_over_stores),
         ("drain_recompressed_cpu", figures.recompressed_cpu),

@@ -29,7 +29,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use benches::{Failure, FigureRows, Output, exit, name_of, pages_of};
+use benches::{Failure, FigureRows, Output, exit, name_of, pages_of, store_all};
 use clap::Parser;
 use workload::{Pages, Report};
 use zswap::{PoolSpec, Store, StoreBuilder};
@@ -51,7 +51,7 @@ struct Options {
     /// Files whose pages are stored
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Measure only drains
+    /// Measure drains and the loads during them, and leave out the cold pool
     #[arg(long)]
     drains: bool,
     #[command(flatten)]
@@ -98,24 +98,4 @@ fn filled(text: &str, pages: &Pages) -> Result<Store<u64>, Failure> {
     let store = builder().spec(spec(text)).build()?;
     store_all(&store, pages)?;
     Ok(store)
-}
-
-/// Stores every page under its number.
-fn store_all(store: &Store<u64>, pages: &Pages) -> Result<(), Failure> {
-    for (key, page) in (0..).zip(pages) {
-        store.store(key, page)?;
-    }
-    Ok(())
-}
-
-/// Checks that every page is what it was.
-fn check_all(store: &Store<u64>, pages: &Pages) -> Result<(), Failure> {
-    let mut buffer = vec![0; PAGE.get()];
-    for (key, page) in (0u64..).zip(pages) {
-        let len = store.peek(&key, &mut buffer)?;
-        if len != Some(page.len()) || buffer[..page.len()] != *page {
-            return Err(format!("page {key} is not what was stored").into());
-        }
-    }
-    Ok(())
 }

@@ -231,7 +231,7 @@ impl<'a> Replay<'a> {
 mod tests {
     use super::*;
 
-    /// A cache that keeps every page for ever, and gives page 7 back changed if it is `faulty`.
+    /// A cache that keeps every page for ever, and returns page 7 changed if it is `faulty`.
     struct KeepAll {
         pages: std::collections::HashMap<u64, Vec<u8>>,
         faulty: bool,

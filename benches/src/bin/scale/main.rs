@@ -6,8 +6,8 @@
 //! figures mean little.
 //!
 //! - `worst_load_ns_20m`: the longest load by one thread while another one grows the store from 10
-//!   to 20 million blocks of 16 bytes. A load that slept counts by the wall clock, because the
-//!   fault to find is a load that waits for a lock; the time in which it, or the thread that
+//!   blocks to 20 million, of 16 bytes each. A load that slept counts by the wall clock, because
+//!   the fault to find is a load that waits for a lock; the time in which it, or the thread that
 //!   stores, was runnable without a processor is subtracted. Any other load counts by the clock of
 //!   its thread. `worst_load_wall_ns_20m` is the longest load as it is.
 //! - `stats_ns_10m`, `clear_s_10m`, `drop_s_10m`: `stats()`, `clear()` and the drop of a store of

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use benches::{Failure, FigureRow, FigureRows};
+use benches::{Failure, FigureRow, FigureRows, store_all};
 use workload::{Rng, Zipf};
 use zswap::{Error, Store};
 
@@ -55,7 +55,7 @@ pub(crate) fn measure(subject: &Subject<'_>, rows: &mut FigureRows) -> Result<()
 /// Returns the bytes that the pages take in a store without a limit, and of their objects.
 fn measured(subject: &Subject<'_>) -> Result<(usize, usize), Failure> {
     let store = Store::<u64>::builder().build()?;
-    subject.store_all(&store)?;
+    store_all(&store, &subject.pages)?;
     let stats = store.stats();
     Ok((stats.bytes_held(), stats.payload_bytes))
 }
@@ -131,7 +131,7 @@ fn refuse(subject: &Subject<'_>, filling: Filling) -> Result<[f64; 2], Failure> 
 fn bytes_in_tier(subject: &Subject<'_>, limit: usize, filling: Filling) -> Result<usize, Failure> {
     let tier = subject.file_tier_of(4 * subject.roomy(), SEGMENT)?;
     let roomy = refusing(limit, Arc::new(tier)).build()?;
-    subject.store_all(&roomy)?;
+    store_all(&roomy, &subject.pages)?;
     if filling == Filling::AllBlocks {
         while roomy.write_back() > 0 {}
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use benches::{Failure, FigureRow, FigureRows};
+use benches::{Failure, FigureRow, FigureRows, store_all};
 use workload::{LatencyHistogram, Rng, Spread};
 use zswap::plugin::BackingStore;
 
@@ -16,7 +16,7 @@ const LOADS: usize = 2_000;
 pub(crate) fn measure(subject: &Subject<'_>, rows: &mut FigureRows) -> Result<(), Failure> {
     let file = Arc::new(RecordingTier::new(subject.file_tier(subject.roomy())?));
     let store = builder(usize::MAX / 2, file.clone()).build()?;
-    subject.store_all(&store)?;
+    store_all(&store, &subject.pages)?;
     while store.write_back() > 0 {}
     let mut buffer = vec![0; PAGE.get()];
     let mut bare_buffer = file.capabilities().segment_buffer()?;

@@ -1,4 +1,5 @@
-//! Measures the tier below memory: `cargo run --release -p benches --bin tier -- FILE... [--json]`.
+//! Measures the tier below memory:
+//! `cargo run --release -p benches --bin tier -- FILE... [--dir DIR] [--json]`.
 //!
 //! The tier is a file in `--dir`, with direct I/O where the file system has it. Pages that are
 //! same-filled are left out, since they never go to a tier.
@@ -10,13 +11,13 @@
 //!   that left memory, once the tier is full and drops its oldest segments.
 //!   `bytes_written_per_byte_put` is the same figure.
 //! - `bytes_written_per_byte_put_refuse`: likewise for a tier that refuses, and of which all blocks
-//!   together would fill 90 percent. A fifth of them fits in memory. `.._refuse_from_empty`: with
-//!   the writes that filled it. `.._refuse_all_backed`: for a tier that is filled to 90 percent by
+//!   together would fill 90 %. 1/5 of them fits in memory. `.._refuse_from_empty`: with
+//!   the writes that filled it. `.._refuse_all_backed`: for a tier that is filled to 90 % by
 //!   the blocks that are not in memory.
 //! - `backed_load_over_pread`: the median latency of a peek of a block in the tier, over that of
 //!   the reads alone that these peeks made, repeated on the same file.
-//! - `stores_with_tier`: stores per CPU second of the process in a store at its limit, which is an
-//!   eighth of the data, over those of a store without a limit.
+//! - `stores_with_tier`: stores per CPU second of the process in a store at its limit, which is 1/8
+//!   of the data, over those of a store without a limit.
 //! - `bytes_per_backed_block`: bytes of the index per block in the tier, and `bytes_per_entry`, the
 //!   same before the blocks went there.
 
@@ -89,12 +90,12 @@ struct Subject<'o> {
 }
 
 impl Subject<'_> {
-    /// Makes a file of so many segments.
+    /// Creates a file of `segments` segments.
     fn file_tier(&self, segments: usize) -> Result<FileTier, Failure> {
         self.file_tier_of(segments, SEGMENT)
     }
 
-    /// Makes a file of so many segments of that many bytes.
+    /// Creates a file of `segments` segments of `segment_bytes` bytes.
     fn file_tier_of(&self, segments: usize, segment_bytes: usize) -> Result<FileTier, Failure> {
         let bytes = (segments * segment_bytes) as u64;
         Ok(FileTier::builder(self.dir, bytes).segment_bytes(segment_bytes).build()?)
@@ -103,27 +104,6 @@ impl Subject<'_> {
     /// Segments that have room for all pages several times, even if none shrinks.
     fn roomy(&self) -> usize {
         2 * self.pages.len() * PAGE.get() / SEGMENT + 8
-    }
-
-    /// Stores every page under its number.
-    fn store_all(&self, store: &Store<u64>) -> Result<(), Failure> {
-        for (key, page) in (0..).zip(&self.pages) {
-            store.store(key, page)?;
-        }
-        Ok(())
-    }
-
-    /// Checks that every page that is there is what it was.
-    fn check_all(&self, store: &Store<u64>) -> Result<(), Failure> {
-        let mut buffer = vec![0; PAGE.get()];
-        for (key, page) in (0u64..).zip(&self.pages) {
-            if let Some(len) = store.peek(&key, &mut buffer)?
-                && buffer[..len] != *page
-            {
-                return Err(format!("page {key} is not what was stored").into());
-            }
-        }
-        Ok(())
     }
 }
 

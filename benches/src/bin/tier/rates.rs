@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use benches::{Failure, FigureRow, FigureRows};
+use benches::{Failure, FigureRow, FigureRows, Missing, check_all, store_all};
 use workload::{Spread, clocked_process};
 use zswap::Store;
 use zswap::plugin::{BackingStore, SegmentNumber};
@@ -63,7 +63,7 @@ fn disk_rate(subject: &Subject<'_>) -> Result<f64, Failure> {
 fn write_rate(subject: &Subject<'_>) -> Result<(f64, [f64; 2]), Failure> {
     let file = Arc::new(subject.file_tier(subject.roomy())?);
     let store = builder(usize::MAX / 2, file).build()?;
-    subject.store_all(&store)?;
+    store_all(&store, &subject.pages)?;
     let index = |stats: &StoreStats| {
         let tier = stats.tier.unwrap_or_default();
         (stats.index_bytes - tier.memory_bytes, tier)
@@ -73,7 +73,7 @@ fn write_rate(subject: &Subject<'_>) -> Result<(f64, [f64; 2]), Failure> {
     while store.write_back() > 0 {}
     let seconds = began.elapsed().as_secs_f64();
     let after = store.stats();
-    subject.check_all(&store)?;
+    check_all(&store, &subject.pages, Missing::Allowed)?;
     let ((index_before, _), (index_after, tier)) = (index(&before), index(&after));
     let empty = builder(usize::MAX / 2, Arc::new(subject.file_tier(2)?)).build()?.stats();
     let fixed = index(&empty).0;
@@ -85,15 +85,15 @@ fn write_rate(subject: &Subject<'_>) -> Result<(f64, [f64; 2]), Failure> {
 /// Stores per CPU second at the limit, over those without one.
 fn stores_with_tier(subject: &Subject<'_>) -> Result<f64, Failure> {
     let plain = Store::<u64>::builder().build()?;
-    let (without, stored) = clocked_process(|| subject.store_all(&plain));
+    let (without, stored) = clocked_process(|| store_all(&plain, &subject.pages));
     stored?;
     let limit = plain.bytes_held() / LIMIT_SHARE;
     drop(plain);
     let file = Arc::new(subject.file_tier(subject.roomy())?);
     // The buffer of a segment is part of what the limit bounds.
     let store = builder(limit.max(4 * SEGMENT), file).build()?;
-    let (with, stored) = clocked_process(|| subject.store_all(&store));
+    let (with, stored) = clocked_process(|| store_all(&store, &subject.pages));
     stored?;
-    subject.check_all(&store)?;
+    check_all(&store, &subject.pages, Missing::Allowed)?;
     Ok(without.cpu.as_secs_f64() / with.cpu.as_secs_f64())
 }

@@ -1,5 +1,5 @@
 //! Measures real programs that use 2 to 3 times their limit, under `zrun` and in the kernel's zram
-//! swap: `cargo run --release -p benches --bin zrun_programs -- [--json]`.
+//! swap: `cargo run --release -p benches --bin zrun_programs -- [--rounds N] [--json]`.
 //!
 //! The programs are Python, which builds dictionaries; `sort` with a large buffer; and a Rust
 //! program, which sorts and joins vectors of records. Each runs without a limit, under zrun, and as

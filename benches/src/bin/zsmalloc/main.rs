@@ -1,5 +1,6 @@
 //! Measures how fast zsmalloc is:
-//! `cargo run --release -p benches --bin zsmalloc -- FILE... [--only PART]`.
+//! `cargo run --release -p benches --bin zsmalloc -- FILE... [--only PART] [--params PARAMS]
+//! [--json]`.
 //!
 //! Objects are the files' pages of 4096 bytes, compressed by lz4, without same-filled ones. The
 //! program runs on mimalloc. The pool is as in a store, with a work queue and background

@@ -10,7 +10,7 @@ use crate::iterations::scaled;
 use crate::rng::SplitMix;
 
 /// `capabilities`: they are the same before and after calls.
-pub fn properties_never_change(maker: &BackingMaker) {
+pub fn capabilities_never_change(maker: &BackingMaker) {
     let harness = BackingHarness::new(maker);
     for segment in harness.segments(3) {
         harness.write_version(segment, 0);

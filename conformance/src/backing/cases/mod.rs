@@ -6,7 +6,7 @@
 
 #![expect(
     clippy::missing_panics_doc,
-    reason = "to panic is how a case fails: said above, once for all"
+    reason = "a case fails by panicking, as stated above for all"
 )]
 
 pub mod contents;

@@ -10,14 +10,14 @@ use crate::iterations::scaled;
 use crate::rng::SplitMix;
 
 /// W4: a segment is discarded and written again and again while two threads read it. Each read
-/// returns bytes or an error, and afterwards the latest contents are there. A segment beside it
-/// always reads back.
+/// returns bytes or an error, and afterwards the latest contents are there. Another segment always
+/// reads back.
 pub fn w4_reads_race_with_writes(maker: &BackingMaker) {
     let harness = BackingHarness::new(maker);
     let segments = harness.segments(2);
-    let (beside, raced) = (segments[0], segments[segments.len() - 1]);
-    let alone = beside == raced;
-    harness.write_version(beside, 0);
+    let (other, raced) = (segments[0], segments[segments.len() - 1]);
+    let alone = other == raced;
+    harness.write_version(other, 0);
     let (ended, reads, versions) = (AtomicBool::new(false), AtomicUsize::new(0), scaled(40));
     thread::scope(|scope| {
         let read = || {
@@ -27,7 +27,7 @@ pub fn w4_reads_race_with_writes(maker: &BackingMaker) {
                 // Relaxed, here and below: a count.
                 reads.fetch_add(1, Ordering::Relaxed);
                 if !alone {
-                    harness.assert_version(beside, 0);
+                    harness.assert_version(other, 0);
                 }
             }
         };

@@ -7,7 +7,7 @@ use crate::compressor::CompressorMaker;
 use crate::compressor::harness::CompressorHarness;
 
 /// `identity`, `capabilities`: work does not change them, and there is a licence.
-pub fn identity_and_properties_stay_the_same(maker: &CompressorMaker) {
+pub fn identity_and_capabilities_never_change(maker: &CompressorMaker) {
     let mut harness = CompressorHarness::new(maker);
     let (identity, capabilities) =
         (harness.compressor.identity().clone(), harness.compressor.capabilities());

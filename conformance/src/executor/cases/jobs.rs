@@ -11,7 +11,7 @@ use crate::executor::harness::{ExecutorHarness, yield_often};
 use crate::iterations::scaled;
 
 /// `capabilities`: work does not change them.
-pub fn properties_stay_the_same(maker: &ExecutorMaker) {
+pub fn capabilities_never_change(maker: &ExecutorMaker) {
     let harness = ExecutorHarness::new(maker);
     let before = harness.executor().capabilities();
     harness.submit(harness.job(|| {}));

@@ -47,7 +47,7 @@ pub fn shutdown_twice_and_from_two_threads(maker: &ExecutorMaker) {
         harness.drain().flush().expect("a flush after the end");
         harness.drain().shutdown().expect("a shutdown after the end");
         let pending = harness.drain().shutdown_now().expect("a shutdown after the end");
-        assert_eq!(pending.len(), 0, "shutdown_now: jobs given back after all had run");
+        assert_eq!(pending.len(), 0, "shutdown_now: jobs returned after all had run");
     }
 }
 
@@ -103,16 +103,16 @@ pub fn x1_submitting_races_with_shutdown(maker: &ExecutorMaker) {
 }
 
 /// `shutdown_now`, X1: pending jobs are returned unrun and in order, and all others have run.
-pub fn shutdown_now_gives_back_what_is_pending_in_order(maker: &ExecutorMaker) {
+pub fn shutdown_now_returns_pending_jobs_in_order(maker: &ExecutorMaker) {
     for n in 0..scaled(40) {
         let harness = ExecutorHarness::new(maker);
         (0..n).for_each(|_| harness.submit(harness.job(yield_often)));
         let pending = harness.drain().shutdown_now().expect("a shutdown from outside");
         let ran = harness.ran().len();
-        assert_eq!(ran + pending.len(), n, "shutdown_now: jobs run and given back, of all");
+        assert_eq!(ran + pending.len(), n, "shutdown_now: jobs run and returned");
         run_by_hand(&harness, pending);
         let by_hand = harness.ran().split_off(ran);
-        assert!(by_hand.is_sorted(), "shutdown_now: given back out of order: {by_hand:?}");
+        assert!(by_hand.is_sorted(), "shutdown_now: returned out of order: {by_hand:?}");
         harness.assert_all_ran();
     }
 }

@@ -62,12 +62,12 @@ pub fn a_footprint_is_at_least_the_length(maker: &PoolMaker) {
 /// Checks that `trim` returns the bytes by which the accounts shrink.
 fn assert_trim_reports_truly(harness: &PoolHarness<'_>) {
     let (held, charged) = (harness.pool.bytes_held(), harness.source.charged_bytes());
-    let given = harness.pool.trim();
+    let reported = harness.pool.trim();
     let (held, charged) =
         (held - harness.pool.bytes_held(), charged - harness.source.charged_bytes());
     assert!(
-        (charged..=held.max(charged)).contains(&given),
-        "trim gave back {charged} bytes of frames and {held} of all, and reports {given}"
+        (charged..=held.max(charged)).contains(&reported),
+        "trim released {charged} bytes of frames and {held} of all, and reports {reported}"
     );
 }
 
@@ -77,14 +77,14 @@ pub fn an_empty_pool_holds_no_frame(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     harness.balance(&[]);
     assert_eq!(harness.source.charged_frames(), 0, "D2: frames charged to a new pool");
-    assert_eq!(harness.pool.trim(), 0, "T1: bytes given back by a new pool");
+    assert_eq!(harness.pool.trim(), 0, "T1: bytes released by a new pool");
     harness.balance(&[]);
     let PoolHarness { pool, source, .. } = harness;
     drop(pool);
     assert_eq!(source.charged_frames(), 0, "frames charged after an empty pool was dropped");
 }
 
-/// F2, F3: a pool does not grow if each object is freed before the next is inserted.
+/// F2, F3: a pool does not grow if objects are inserted and freed two at a time.
 pub fn freed_memory_is_used_again(maker: &PoolMaker) {
     for len in [1, 100, 1000, usize::MAX] {
         let harness = PoolHarness::new(maker);
@@ -110,7 +110,7 @@ pub fn freed_memory_is_used_again(maker: &PoolMaker) {
 
 /// F3, T1: when all objects are freed and the pool is trimmed, it releases everything, and it can
 /// be filled again.
-pub fn trim_gives_everything_back_once_empty(maker: &PoolMaker) {
+pub fn trim_releases_all_frames_once_empty(maker: &PoolMaker) {
     for source in [fresh_source(), source_of_16_kib()] {
         let harness = PoolHarness::over(maker, source);
         let mut rng = SplitMix::new(0x7_1237);
@@ -129,7 +129,7 @@ pub fn trim_gives_everything_back_once_empty(maker: &PoolMaker) {
 }
 
 /// G2, A2: dropping a pool releases every frame, with live objects or without.
-pub fn dropping_a_pool_gives_every_frame_back(maker: &PoolMaker) {
+pub fn dropping_a_pool_releases_every_frame(maker: &PoolMaker) {
     let sources: [Arc<dyn PageSource>; 2] = [fresh_source(), source_of_16_kib()];
     for source in sources {
         let harness = PoolHarness::over(maker, source);

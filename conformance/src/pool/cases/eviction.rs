@@ -111,53 +111,58 @@ impl Evict for EvictShared<'_> {
     }
 }
 
+/// Inserts an object. Holds the lock of the map meanwhile, so that no reclaim asks for an object
+/// that is not in it yet.
+fn put_shared(harness: &PoolHarness<'_>, shared: &SharedObjects, fill: u64, len: usize) {
+    let mut shared = shared.lock();
+    let object = harness.put(fill, len);
+    shared.insert(object.handle.id(), object);
+}
+
+/// Frees any object, if there is one.
+fn free_any_shared(harness: &PoolHarness<'_>, shared: &SharedObjects) {
+    let mut shared = shared.lock();
+    let id = shared.keys().next().copied();
+    let object = id.and_then(|id| shared.remove(&id));
+    drop(shared);
+    object.into_iter().for_each(|object| harness.free_checked(object));
+}
+
+fn reclaim_often(harness: &PoolHarness<'_>, shared: &SharedObjects) {
+    for _ in 0..scaled(100) {
+        let outcome = harness.pool.reclaim(2, &mut EvictShared(harness, shared));
+        let error = outcome.err().map(|e| e.error);
+        assert!(matches!(error, None | Some(PoolError::NothingToReclaim)), "E3: {error:?}");
+    }
+}
+
+fn insert_free_and_trim(harness: &PoolHarness<'_>, shared: &SharedObjects, thread: u64) {
+    let mut rng = SplitMix::new(thread);
+    for step in 0..scaled(600) as u64 {
+        if rng.percent(60) {
+            put_shared(harness, shared, thread << 32 | step, harness.len(&mut rng));
+        } else {
+            free_any_shared(harness, shared);
+        }
+        if step % 64 == 63 {
+            harness.pool.trim();
+        }
+    }
+}
+
 /// E1, E2 (B42): reclaims race with inserts, reads, frees and trims of other threads, and with each
 /// other. No object is lost or freed twice, and the accounting is right at the end.
 pub fn b42_reclaims_race_with_everything(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let shared: SharedObjects = Mutex::new(HashMap::new());
-    let put = |fill, len| {
-        // Insert under the lock of the map, so that no reclaim asks for an object that is not in it
-        // yet.
-        let mut shared = shared.lock();
-        let object = harness.put(fill, len);
-        shared.insert(object.handle.id(), object);
-    };
     for fill in 0..scaled(200) as u64 {
-        put(fill, harness.len(&mut SplitMix::new(fill)));
+        put_shared(&harness, &shared, fill, harness.len(&mut SplitMix::new(fill)));
     }
     thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                for _ in 0..scaled(100) {
-                    let outcome = harness.pool.reclaim(2, &mut EvictShared(&harness, &shared));
-                    let error = outcome.err().map(|e| e.error);
-                    assert!(
-                        matches!(error, None | Some(PoolError::NothingToReclaim)),
-                        "E3: {error:?}"
-                    );
-                }
-            });
-        }
+        let (harness, shared) = (&harness, &shared);
         for thread in 1..3 {
-            let (harness, shared, put) = (&harness, &shared, &put);
-            scope.spawn(move || {
-                let mut rng = SplitMix::new(thread);
-                for step in 0..scaled(600) as u64 {
-                    if rng.percent(60) {
-                        put(thread << 32 | step, harness.len(&mut rng));
-                    } else {
-                        let mut shared = shared.lock();
-                        let id = shared.keys().next().copied();
-                        let object = id.and_then(|id| shared.remove(&id));
-                        drop(shared);
-                        object.into_iter().for_each(|object| harness.free_checked(object));
-                    }
-                    if step % 64 == 63 {
-                        harness.pool.trim();
-                    }
-                }
-            });
+            scope.spawn(move || reclaim_often(harness, shared));
+            scope.spawn(move || insert_free_and_trim(harness, shared, thread));
         }
     });
     let left: Vec<_> = shared.into_inner().into_values().collect();

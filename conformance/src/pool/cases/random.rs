@@ -28,8 +28,8 @@ pub fn random_actions_agree_with_the_reference(maker: &PoolMaker) {
     random_actions(maker, fresh_source);
 }
 
-/// Those bullets (N1-N3, R1-R2, F1-F3, A1-A2, S1, V1, M1-M2, E1-E3, T1) over a source with frames
-/// of 16 KiB.
+/// Like [`random_actions_agree_with_the_reference`] (N1-N3, R1-R2, F1-F3, A1-A2, S1, V1, M1-M2,
+/// E1-E3, T1), over a source with frames of 16 KiB.
 pub fn random_actions_with_frames_of_16_kib(maker: &PoolMaker) {
     random_actions(maker, source_of_16_kib);
 }

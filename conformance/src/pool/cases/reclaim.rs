@@ -77,7 +77,7 @@ pub fn a_pool_that_cannot_reclaim_says_so(maker: &PoolMaker) {
 
 /// E1, E2: if the owner gives up all objects it is asked for, it gets the pages it wants, and their
 /// frames are uncharged at once. The other objects stay whole.
-pub fn reclaim_gives_back_the_pages_it_reports(maker: &PoolMaker) {
+pub fn reclaim_releases_the_pages_it_reports(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let objects = filled(&harness, 300);
     harness.pool.trim();
@@ -103,7 +103,7 @@ pub fn reclaim_gives_back_the_pages_it_reports(maker: &PoolMaker) {
         .reclaim(usize::MAX, &mut EvictWith(&mut owner, agree))
         .expect_err("E2: fewer pages than requested are left");
     assert!(everything.report.pages > 0 && owner.objects.is_empty(), "E2: {everything:?}");
-    assert_eq!(everything.error, PoolError::NothingToReclaim, "E3: all pages were given back");
+    assert_eq!(everything.error, PoolError::NothingToReclaim, "E3: all pages were released");
     assert_eq!(
         harness.source.charged_frames(),
         0,

@@ -70,7 +70,7 @@ fn work_of_one_thread(
 /// R1, R4, F1, F2: a read that races with the free of its object returns the object's bytes under a
 /// guard that keeps them, or reports a stale handle. It never returns other bytes, and no byte is
 /// lost at the end.
-pub fn reads_that_race_with_free_see_the_object_or_nothing(maker: &PoolMaker) {
+pub fn racing_read_and_free_see_the_object_or_nothing(maker: &PoolMaker) {
     let harness = PoolHarness::new(maker);
     let len = harness.max().min(256);
     for round in 0..scaled(150) as u64 {

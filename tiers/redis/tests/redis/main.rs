@@ -8,7 +8,7 @@ mod server;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use zpool_conformance::backing::{BACKING_CASES, BackingMaker, properties_are_those_listed};
+use zpool_conformance::backing::{BACKING_CASES, BackingMaker, capabilities_are_those_listed};
 use zpool_core::backing::{BackingError, BackingStore, CapabilitiesError, SegmentNumber};
 use zswap_tier_redis::redis::Client;
 use zswap_tier_redis::{RedisTier, RedisTierError};
@@ -36,7 +36,7 @@ fn tier_passes_the_suite() {
     let Some(server) = Server::start("tier_passes_the_suite") else { return };
     let client = server.client();
     let maker = BackingMaker::new(move || tier_on(client.clone()));
-    properties_are_those_listed(&maker, "redis", &["parts", "remote"]);
+    capabilities_are_those_listed(&maker, "redis", &["parts", "remote"]);
     for case in BACKING_CASES {
         println!("{}", case.name);
         (case.run)(&maker);
@@ -44,8 +44,8 @@ fn tier_passes_the_suite() {
     assert_eq!(server.keys(), 0, "keys that dropped tiers left");
 }
 
-/// A value that the server lost is gone, and can be written again. One that was cut short is a
-/// failure.
+/// A value that the server lost is gone, and can be written again. A read across the end of one
+/// that was cut short is a failure, and a read behind its end is a miss.
 #[test]
 fn lost_value_is_gone() {
     let Some(server) = Server::start("lost_value_is_gone") else { return };
@@ -55,6 +55,7 @@ fn lost_value_is_gone() {
     assert!(key.starts_with(tier.prefix()));
     server.run::<()>(&["SET", key, "short"]);
     assert!(matches!(read(&tier, FIRST), Err(BackingError::Failed(_))));
+    assert!(matches!(tier.read(FIRST, 50, &mut [0; 50]), Err(BackingError::Gone)));
     server.run::<()>(&["FLUSHALL"]);
     assert!(matches!(read(&tier, FIRST), Err(BackingError::Gone)));
     tier.write(FIRST, &[8; 100]).unwrap();
@@ -142,8 +143,8 @@ fn silent_server_ends_in_timeout() {
     drop(listener);
 }
 
-/// A tier without a server, of less than a segment, or of segments that are no values, is an
-/// error.
+/// A tier without a server, of too few or too many segments, or of segments that are no values, is
+/// an error.
 #[test]
 fn impossible_tiers_are_refused() {
     let nowhere = format!("redis://127.0.0.1:{}", free_port());
@@ -158,4 +159,7 @@ fn impossible_tiers_are_refused() {
     let error = builder(1 << 40).segment_bytes((512 << 20) + 1).build().unwrap_err();
     assert!(matches!(error, RedisTierError::SegmentTooLong { .. }), "{error}");
     assert!(error.to_string().contains("choose at most 536870912"), "{error}");
+    let error = builder(u64::MAX).build().unwrap_err();
+    assert!(matches!(error, RedisTierError::TooManySegments { .. }), "{error}");
+    assert!(error.to_string().contains("at most 4294967295"), "{error}");
 }

@@ -21,9 +21,10 @@ use crate::noblock::might_block;
 
 /// A compressor with the contexts in which threads run it.
 ///
-/// Contexts are made on first use, live as long as the codec, and are used by one thread at a time
-/// (see [`PerCpu`]). The codec stays usable whatever the compressor does: fail, panic, return wrong
-/// lengths, block, or call back into the store. A context that panicked is dropped.
+/// Contexts are made on first use, kept for later blocks until they are freed or the codec is
+/// dropped, and used by one thread at a time (see [`PerCpu`]). The codec stays usable whatever the
+/// compressor does: fail, panic, return wrong lengths, block, or call back into the store. A
+/// context that panicked is dropped.
 pub struct Codec {
     compressor: Arc<dyn Compressor>,
     max_block_size: usize,

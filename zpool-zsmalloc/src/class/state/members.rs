@@ -27,7 +27,7 @@ impl ClassState {
         self.groups.link(&mut self.storage.members, local, Group::Empty);
     }
 
-    /// Removes a zspage from the groups, so that no slot of it is claimed.
+    /// Removes a zspage from the groups, so that no further slot of it is claimed.
     pub(crate) fn isolate(&mut self, local: u32) {
         let resident = self.member(local).resident;
         self.open -= u32::from(self.member(local).open);

@@ -38,8 +38,9 @@ impl HandleEntry {
         }
     }
 
-    /// Exchanges the caller's pin on the object at `from` for its new place `to`, or for the object
-    /// there. Returns `false`, with the pin still held, if another thread pinned or freed it.
+    /// Replaces the location `from` by `to` and drops the mover's pin, in one step. In an exchange
+    /// of two objects, `to` is the place of the other one. Returns `false`, with the pin still
+    /// held, if another thread pinned or freed the object.
     pub fn relocate(&self, from: PackedLocation, to: PackedLocation) -> bool {
         // Relaxed: a first guess; the exchange checks it.
         let mut word = EntryWord(self.0.load(Ordering::Relaxed));

@@ -16,11 +16,11 @@ const BUCKETS: usize = 128;
 /// The state of an entry, as the clock of the cold pool finds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Temperature {
-    /// Used, this many times since the last turn.
+    /// Warm: its heat before this turn took 1 away.
     Used(u32),
-    /// Not used, but for less than two turns, or to be kept.
+    /// Without heat, but not at the turn before, or to be kept.
     Unused,
-    /// Not used for two turns.
+    /// Without heat at two turns in a row.
     Cold,
 }
 
@@ -181,7 +181,7 @@ fn cool(state: &mut EntryState, retry_kept: bool) -> Temperature {
 mod tests {
     use super::*;
 
-    /// An entry is cold after two turns without a use, and a use begins that anew.
+    /// An entry is cold after two turns that find it without heat, and a use begins that anew.
     #[test]
     fn cool_twice_unused_is_cold() {
         let mut state = EntryState::default();

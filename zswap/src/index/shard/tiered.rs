@@ -78,8 +78,8 @@ impl<K> Shard<K> {
         matches!(self.found(at), Some(ValueRef::Backed(place)) if self.is_current(place))
     }
 
-    /// Finds the entry of the record at `offset` of the segment of this id. Returns its place, and
-    /// its uses since the clock's hand passed it.
+    /// Finds the entry of the record at `offset` of the segment of this id. Returns its place
+    /// and its heat.
     pub(crate) fn find_record(
         &self,
         hash: u64,
@@ -103,7 +103,7 @@ impl<K> Shard<K> {
         self.table.find_at(hash, |at| self.found(at).is_some_and(|found| found.id() == seen))
     }
 
-    /// Returns the uses of the entry at bucket `at` since the clock's hand passed it.
+    /// Returns the heat of the entry at bucket `at`.
     pub(crate) fn heat_at(&self, at: BucketId) -> u32 {
         self.table.get(at).map_or(0, |(_, entry)| entry.state().heat())
     }

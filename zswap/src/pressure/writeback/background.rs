@@ -109,7 +109,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
                 }
                 above()
             }
-            Writeback::Busy | Writeback::Nothing => false,
+            Writeback::Waited | Writeback::Busy | Writeback::Nothing => false,
         }
     }
 }

@@ -53,7 +53,7 @@ impl<'a> Leaving<'a> {
 
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Carries records of the leaving segment over that were loaded since they were written, up to
-    /// a tenth of a segment. What cannot be read is not carried.
+    /// 1/10 of a segment. What cannot be read is not carried.
     pub(super) fn carry_loaded(&self, batch: &mut WritebackBatch<'_, '_>, buffer: &mut ReadBuffer) {
         let tier = batch.tier;
         let Some(leaving) = &mut batch.leaving else { return };

@@ -138,11 +138,13 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     #[cold]
     fn remove_if_lost(&self, tier: &Tier, hash: u64, place: TierPlace) -> bool {
         let read = tier.read_record(&place.unpack(), hash, &mut ReadBuffer::take()).map(drop);
-        if !matches!(read, Err(ReadError::Corrupt | ReadError::Gone)) {
-            return false;
-        }
+        let lost = match read {
+            Err(ReadError::Corrupt) => &tier.counters.lost_corrupt,
+            Err(ReadError::Gone) => &tier.counters.lost_gone,
+            _ => return false,
+        };
         if let Some(item) = self.index().remove_lost(hash, place) {
-            tier.counters.lost_corrupt.add(1);
+            lost.add(1);
             self.notify_listener(item);
         }
         true

@@ -48,9 +48,11 @@ pub(crate) const MAX_WAIT: Duration = Duration::from_secs(2);
 /// Outcome of an attempt to write a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Writeback {
-    /// Entries that cost this many bytes have left memory. 1 if another thread was waited for.
+    /// Entries that cost this many bytes have left memory.
     Freed(usize),
-    /// Another thread writes.
+    /// Another thread wrote, and this one has waited for it. There may be room now.
+    Waited,
+    /// Another thread writes, and this one does not wait, or waited too long.
     Busy,
     /// There is nothing to write, no room in the tier, or the write failed.
     Nothing,
@@ -84,7 +86,17 @@ impl WritebackBatch<'_, '_> {
 /// # The tier below memory
 impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// Writes one segment of cold blocks to the [tier](crate::StoreBuilder::tier) now. Returns
-    /// roughly the bytes that have left memory, or 0 if there is nothing to write.
+    /// roughly the bytes that have left memory.
+    ///
+    /// 1 means that another thread has written a segment instead. 0 means that nothing was written,
+    /// for one of these reasons:
+    ///
+    /// - there is nothing to write;
+    /// - there is no tier, no room in it, or it is off;
+    /// - the write failed;
+    /// - another thread wrote for more than 2 s;
+    /// - the call comes from an eviction listener;
+    /// - another thread writes, and this one is in a [`NoBlock`](crate::plugin::NoBlock) section.
     ///
     /// A store at its limit does this by itself. This call is for programs that know a good moment,
     /// such as before they sleep. Blocks that were loaded since the eviction clock's hand last
@@ -116,11 +128,12 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// # Concurrency
     ///
     /// May block. Any number of threads may use the store meanwhile. If another thread writes,
-    /// waits until it has.
+    /// waits up to 2 s for it, and writes nothing itself.
     pub fn write_back(&self) -> usize {
         let Some(_scope) = EvictionScope::enter(self.eviction()) else { return 0 };
         match self.write_segment(MAX_WAIT) {
             Writeback::Freed(freed) => freed,
+            Writeback::Waited => 1,
             Writeback::Busy | Writeback::Nothing => 0,
         }
     }
@@ -139,8 +152,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         might_block("writing to the tier");
         let mut writer = match tier.borrow_writer(max_wait) {
             Borrowed::AtOnce(writer) => writer,
-            // Another thread has written.
-            Borrowed::Waited => return Writeback::Freed(1),
+            Borrowed::Waited => return Writeback::Waited,
             Borrowed::No => return Writeback::Busy,
         };
         tier.codecs.drop_unused();

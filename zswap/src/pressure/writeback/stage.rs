@@ -83,7 +83,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
             match coldest {
                 Coldest::Taken((key, value)) => {
                     batch.freed += self.cost(&value);
-                    if matches!(value, Value::Backed(_)) {
+                    // Otherwise the advice called it worthless, and its segment is still there.
+                    if matches!(value, Value::Backed(place) if !batch.tier.is_current(place)) {
                         batch.tier.counters.lost_dropped.add(1);
                     }
                     self.notify_listener((key, value));
