@@ -15,8 +15,8 @@
 //! ```
 //!
 //! ```text
-//!   if this fails             it prints           to run a list again
-//!   a case of the suite       the shortest one    ZPOOL_ACTIONS=FILE cargo test random_actions
+//!   if this fails             list printed by     to run a list again
+//!   a case of the suite       the test, shrunk    ZPOOL_ACTIONS=FILE cargo test random_actions
 //!   a fuzz target             ci/fuzz.sh          the target, with the file as its argument
 //!                                                 zlab replay FILE
 //! ```

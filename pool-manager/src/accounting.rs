@@ -74,7 +74,7 @@ impl PoolManager {
     /// Frees the idle contexts of all pools and returns their bytes. With `keep_one`, one context
     /// of each kind of the current pool stays.
     ///
-    /// May block. Makes no heap call.
+    /// May block. Allocates nothing.
     pub fn free_idle_contexts(&self, keep_one: bool) -> usize {
         let current = self.current();
         let mut freed = 0;

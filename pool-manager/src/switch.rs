@@ -79,7 +79,9 @@ impl PoolManager {
     ///
     /// # Errors
     ///
-    /// [`SwitchError`]. Then the current pool has not changed, and nothing is left of the attempt.
+    /// [`SwitchError`]. Then the current pool has not changed, and no pool or plug-in of the
+    /// attempt is left. Before the first pool exists, the spec is remembered for
+    /// [`set_allocator`](Self::set_allocator) and [`set_compressor`](Self::set_compressor).
     ///
     /// # Concurrency
     ///
@@ -342,7 +344,7 @@ impl PoolManager {
             .with_wipe_on_free(self.config.wipe_on_free)
             .with_executor(self.config.pool_executor.clone());
         let contexts = self.shared.contexts.clone();
-        // The codec first: making it only asks the compressor for its capabilities.
+        // The codec first: making it only asks the compressor for capabilities and shared bytes.
         let codec = constructing(&plan.spec.compressor, || {
             Ok(Codec::new(plan.algorithm, self.config.block_size).with_budget(contexts))
         })?;

@@ -66,7 +66,7 @@ pub struct GroupStats {
     pub pages_by_fullness: [usize; 6],
     /// Objects, zombies included.
     pub objects: usize,
-    /// Objects that a guard holds now; part of `objects`.
+    /// Objects that a guard holds now; part of `objects`. 0 if the pool does not count them (zbud).
     pub pinned: usize,
     /// Frames resident.
     pub resident_frames: usize,

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!   suspend ─► fork ─┬─► resume_in_parent: the handlers start again
-//!                    └─► resume_in_child: a descriptor and handlers of its own; pages are
-//!                        shared until they are written, and blocks with the heap
+//!                    └─► resume_in_child: a descriptor and handlers of its own; pages and
+//!                        blocks are shared until they are written
 //! ```
 //!
 //! While the handlers are stopped, no unit is in transit and no lock of the store is held. So the
-//! child's copy of the tables and of the store, which are in the heap, is as good as the original.
+//! child's copy of the tables and of the store is as good as the original. They are in the heap and
+//! in the store's arenas, which a child inherits.
 
 use std::io;
 use std::ops::Range;

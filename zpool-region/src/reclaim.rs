@@ -339,7 +339,8 @@ impl Engine {
 
 /// Frees the frames of pages that were put away.
 fn empty_staging(staging: &Mapping, len: usize) {
-    // SAFETY: (1) and (2): what was in these pages is in the store, or was moved back.
+    // SAFETY: (1) the caller has the staging area, and its slices are gone; (2) what was in these
+    // pages is in the store, was zeros, or was moved back.
     let mut emptied = unsafe { staging.discard(0, len) };
     if emptied.is_err() {
         // The program locked its memory since (`mlockall`): ours need not be.

@@ -5,7 +5,8 @@
 //!   ClaimedChunks           write the bytes of one buddy    Buddy::claim        set_live | cancel
 //!   a guard                 read the bytes of one buddy     Buddy::pin          Buddy::unpin
 //!   IsolatedPages (trim,    discard frames of its pages     ZbudState::isolate  ZbudState::relink
-//!     the job, reclaim)       that no buddy lies on
+//!     insert, job, reclaim)   that no buddy lies on
+//!   vacate (wipe_on_free)   write zeros over one buddy      kill, finish_zombie its end, same lock
 //!   close                   anything                        the pool's drop     -
 //! ```
 //!

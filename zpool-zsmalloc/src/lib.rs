@@ -51,7 +51,7 @@
 //! - the tails of zspages, and half a frame at the open end of each class;
 //! - metadata: 8 bytes per handle, and 1 to 2 bytes per object for its zspage;
 //! - metadata of classes: a few hundred bytes per class in use, and 16 bytes per CPU for every
-//!   class of the table. The handle table is on average 1/16 larger than used.
+//!   class of the table. The handle table is at most about 1/8 larger than used, once it is large.
 //!
 //! Two things keep the open ends small. An object whose class would need a new frame takes an open
 //! slot of a class up to 1/64 frame larger, until its class wastes 1/16 frame in that way. And
@@ -110,8 +110,9 @@
 //!   is only tried), the ids of zspages, the shared pins, and the place and gate of the job.
 //! - Two classes are locked at once only by `validate` and `stats`, in order of size. The page
 //!   source and the executor are called under no lock.
-//! - A read or an exchange takes no lock. A read writes to no cache line that readers on other CPUs
-//!   write to: see `handle::hazards`.
+//! - A read takes no lock while the object has at most 128 guards; beyond that it takes the leaf
+//!   lock of the shared pins. An exchange takes none. A read writes to no cache line that readers
+//!   on other CPUs write to: see `handle::hazards`.
 //! - `free` and the drop of a guard take at most one class lock, and leaf locks one at a time. They
 //!   leave the rest to a job, the next insert, or `trim`.
 //! - Magazines serve most frees and inserts with one exchange and no lock: see `class::magazines`.

@@ -55,7 +55,8 @@
 //! # What is promised
 //!
 //! - A look-up returns the value last stored under its key, or nothing, and nothing that has
-//!   expired. An insert that fails leaves nothing under its key.
+//!   expired. An [`insert`](Cache::insert) that fails leaves nothing under its key, and an
+//!   [`insert_if_absent`](Cache::insert_if_absent) that fails changes nothing.
 //! - A value computed in a flight is not stored if [`remove`](Cache::remove) or
 //!   [`clear`](Cache::clear) removed its key meanwhile, or another value was stored under it: what
 //!   the loader read may be older than that. That holds even if the other value is gone by then.

@@ -11,7 +11,8 @@ pub struct CacheStats {
     pub entries: usize,
     /// Bytes of all values, as they were given.
     pub value_bytes: usize,
-    /// Bytes of all values, compressed.
+    /// Bytes of the compressed values in memory. Those in a tier are not in it, although
+    /// [`value_bytes`](Self::value_bytes) counts them.
     pub compressed_bytes: usize,
     /// Bytes held altogether, as the operating system counts them.
     pub bytes_held: usize,

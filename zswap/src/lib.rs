@@ -48,7 +48,8 @@
 //!   readers may hold a block of zsmalloc's. See [`load`](Store::load) for allocators that count
 //!   fewer.
 //! - `invalidate` and every drop of a reference neither block nor allocate; pools are destroyed
-//!   elsewhere. `clear`, eviction and the store's drop need no memory of their own.
+//!   elsewhere. Eviction and the store's drop need no memory of their own, nor does `clear` below
+//!   65 536 entries.
 //! - Bad input, exhausted memory, and panics of allocators and compressors are errors. If an
 //!   allocator panics after a call has succeeded (while it frees or unpins an object), that is
 //!   [counted](StoreStats::unpins_panicked) instead. Nothing is lost, and no safe code can cause

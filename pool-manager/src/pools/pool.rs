@@ -198,7 +198,7 @@ impl Pool {
     ///
     /// # Panics
     ///
-    /// If the compressor does when it is asked for its capabilities.
+    /// If the compressor does when it is asked for its capabilities or its shared bytes.
     pub fn decoder(&self) -> Codec {
         Codec::new(Arc::clone(self.codec.compressor()), self.codec.max_block_size())
             .with_budget(Arc::clone(&self.shared.contexts))

@@ -16,7 +16,8 @@
 //! # Invariants
 //!
 //! 1. `Job.node` and `PreparedJob.node` point to the header of a live `Node<P, F>` that the value
-//!    owns alone. It was made by `Box::into_raw`, and its `vtable` is that of the same `P` and `F`.
+//!    owns alone. It was made by `Node::allocate` or `Node::try_allocate`, and its `vtable` is that
+//!    of the same `P` and `F`.
 //! 2. The payload of a node owned by a `Job` is `Some`.
 
 use core::fmt;

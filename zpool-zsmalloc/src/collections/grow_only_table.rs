@@ -9,8 +9,9 @@
 //!            | 8 entries      | 16 entries
 //! ```
 //!
-//! Chunks grow with the table, so there are few of them. Each is at most 1/8 of the entries before
-//! it, so on average 1/16 of a table is unused.
+//! Chunks grow with the table, so there are few of them. In a large table each is 1/15 to 1/8 of
+//! the entries before it, so at most 1/9 of the table is unused; in one of some hundred entries it
+//! may be more.
 
 use core::fmt;
 use core::marker::PhantomData;

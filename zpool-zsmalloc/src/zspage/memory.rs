@@ -4,8 +4,9 @@
 //!
 //! 1. From `install` to `take_out`, the base of a zspage's entry is that of a run of the pool's
 //!    source. This zspage owns the run alone, and it has as many frames as the class says.
-//! 2. A slot's bytes are written only by the thread that claimed the slot or popped it from a
-//!    magazine, and not while a handle names it. A claim sets the slot's bit under the class lock.
+//! 2. A slot's bytes are written only by its one owner, and not while a handle names it. The owner
+//!    is the thread that claimed the slot, popped it from a magazine, finished the free of its
+//!    object, or moved the object away. A claim sets the slot's bit under the class lock.
 //!    A cached slot stays claimed and has one owner at a time.
 //! 3. A slot's bit is cleared only when it cannot be read any more: no pin is left, and no handle
 //!    names it.

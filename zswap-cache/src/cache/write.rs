@@ -71,7 +71,8 @@ impl<K: Hash + Eq, S: BuildHasher, M: EntryStamp> Cache<K, S, M> {
     ///
     /// # Errors
     ///
-    /// As for [`insert`](Self::insert). What another thread stored under `key` meanwhile stays.
+    /// [`CacheError::Store`]. Unlike [`insert`](Self::insert), this leaves what is stored under
+    /// `key`, whether it was there before or came meanwhile.
     pub fn insert_if_absent(&self, key: K, value: impl AsRef<[u8]>) -> Result<bool, CacheError> {
         let now = self.freshness().now;
         let decide = |old: Option<&Stamped<K, M>>, _: &Stamped<K, M>| {

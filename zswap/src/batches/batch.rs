@@ -76,8 +76,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     ///
     /// # Concurrency
     ///
-    /// As for [`store`](Self::store). All go to the pool that is current when the call begins; if
-    /// there is none then, each is stored as if alone.
+    /// As for [`store`](Self::store). Blocks go to the pool that is current when the call begins. A
+    /// value longer than a block is stored as if alone, and so is each item if there is no pool
+    /// then.
     pub fn store_many<B: AsRef<[u8]>>(
         &self,
         items: impl IntoIterator<Item = (K, B)>,

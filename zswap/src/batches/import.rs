@@ -38,6 +38,7 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// As for [`store`](Self::store); the older block is removed then. In addition:
     ///
     /// - [`Error::UnknownCodec`] if no pool has the codec.
+    /// - [`Error::BufferOutOfMemory`] if there is no memory to decode a block.
     /// - [`CodecError::Corrupt`](crate::plugin::CodecError::Corrupt) if a block does not decode to
     ///   its length.
     /// - [`Error::UnevenBlocks`] if one of several blocks, but for the last, is not of this store's

@@ -86,11 +86,13 @@ impl<K, S> StoreBuilder<K, S> {
     /// and no reader holds it (default: false). This costs a write of as many bytes. Allocators
     /// that [cannot](zpool_core::Capabilities::wipes_on_free) do that are refused.
     ///
-    /// It does not cover the compressors' contexts, which hold the latest blocks; the index, which
-    /// holds keys and same-filled blocks; and each thread's buffer for
-    /// [`load_with`](crate::Store::load_with), which holds plain bytes until they are overwritten.
-    /// The zeros are written on every system. Without this setting only memory that was returned to
-    /// the system is zeroed, and only on Linux; other systems may leave its contents.
+    /// It covers the pools only. Bytes of blocks also remain, until they are overwritten, in the
+    /// compressors' contexts, in each thread's buffers for [`load_with`](crate::Store::load_with)
+    /// and for reads of the tier, in the buffers of drains, of the heat clock and of the tier's
+    /// writer, and in heap memory that [`import`](crate::Store::import) has freed. The index holds
+    /// keys and same-filled blocks. The zeros are written on every system. Without this setting
+    /// only memory that was returned to the system is zeroed, and only on Linux; other systems may
+    /// leave its contents.
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {
@@ -108,11 +110,11 @@ impl<K, S> StoreBuilder<K, S> {
     /// alone then (default false). Cannot be combined with a [`page_source`](Self::page_source), on
     /// which it would have no effect.
     ///
-    /// Heap memory stays in dumps: keys; same-filled blocks, which the index holds as they are; the
-    /// compressors' contexts, which hold the latest blocks; and each thread's buffer for
-    /// [`load_with`](crate::Store::load_with), which holds plain bytes of what it loaded. Memory is
-    /// left out of dumps on Linux only (`MADV_DONTDUMP`). On other systems this setting has no
-    /// effect, and nothing reports that.
+    /// Heap memory stays in dumps: keys; same-filled blocks; the compressors' contexts; each
+    /// thread's buffers for [`load_with`](crate::Store::load_with) and for reads of the tier; and
+    /// the buffers of drains, of the heat clock and of the tier's writer, which hold bytes of
+    /// blocks. Memory is left out of dumps on Linux only (`MADV_DONTDUMP`). On other systems this
+    /// setting has no effect, and nothing reports that.
     ///
     /// ```
     /// # #[cfg(all(feature = "zsmalloc", feature = "lz4"))] {

@@ -43,7 +43,8 @@
 //! # What is not counted
 //!
 //! - What keys own on the heap. The bytes of the key itself count.
-//! - The buffer that each thread keeps for [`load_with`](crate::Store::load_with).
+//! - The buffers that each thread keeps for [`load_with`](crate::Store::load_with) and for reads of
+//!   the tier, and the buffer of a drain.
 //! - Code and static data.
 //!
 //! # Release memory

@@ -4,9 +4,9 @@
 //!
 //! [`limit_bytes`](crate::StoreBuilder::limit_bytes) bounds what the operating system counts: the
 //! memory of all pools, retired ones included, the compressors' contexts and the index. It is not
-//! the sum of compressed lengths, and not the number of values. Two things are outside: what keys
-//! own on the heap (the text of a `String`), and the buffer that each thread keeps for
-//! [`load_with`](crate::Store::load_with).
+//! the sum of compressed lengths, and not the number of values. Outside are what keys own on the
+//! heap (the text of a `String`), the buffers that each thread keeps for
+//! [`load_with`](crate::Store::load_with) and for reads of the tier, and the buffer of a drain.
 //!
 //! A store in flight may exceed the limit by what it adds itself. [`AtLimit`](crate::AtLimit) has
 //! the exact bound.

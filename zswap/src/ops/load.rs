@@ -43,6 +43,8 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
     /// - [`Error::Pool`], [`Error::AllocatorPanicked`], [`Error::Codec`]: the pool or the
     ///   compressor failed, or the checksum is wrong. The front of the buffer is unspecified.
     /// - [`Error::TierFailed`]: the block is in the tier, which could not be read.
+    /// - [`Error::BufferOutOfMemory`]: the block is in the tier, and there is no memory to read its
+    ///   record.
     /// - [`Error::WouldBlock`]: the block is in the tier, and this thread is in a
     ///   [`NoBlock`](crate::plugin::NoBlock) section.
     ///

@@ -57,7 +57,9 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
 
 impl<K, S> Store<K, S> {
     /// Removes everything that was there when the call began, and releases the memory of the index.
-    /// Blocks stored meanwhile may stay. Needs no memory.
+    /// Blocks stored meanwhile may stay. Needs no memory below 65 536 entries. From there on it
+    /// makes a new pool, and ends the process if the heap refuses that, as [`switch`](Self::switch)
+    /// does.
     ///
     /// A store of many blocks gets a new pool of the same spec, and the old one is destroyed as a
     /// whole with all its contents, unless something else still refers to it. This may block.

@@ -26,8 +26,8 @@ pub enum Error {
         /// Bytes of the buffer.
         given: usize,
     },
-    /// `load_vec`, `peek_vec`, `take_vec`, `load_with`: no memory for a buffer. Nothing was
-    /// decompressed.
+    /// No memory for a buffer: that of `load_vec`, `load_with` and their like, that of a record in
+    /// the tier (any call that reads), or that in which `import` decodes.
     BufferOutOfMemory {
         /// Bytes of the block.
         needed: usize,

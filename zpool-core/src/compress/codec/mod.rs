@@ -108,7 +108,9 @@ impl Codec {
     /// Compresses `block` into scratch memory and calls `with` with the compressed bytes, or with
     /// `None` if they would be longer than `max_len`.
     ///
-    /// The context is leased during `with`, which may call anything, even this codec.
+    /// The context is leased during `with`, which may call anything, even this codec. May block to
+    /// make a context, to drop one, or to wait for one that the [budget](Self::with_budget) does not
+    /// allow to be made.
     ///
     /// # Errors
     ///
@@ -220,7 +222,7 @@ impl Codec {
     /// Frees the idle contexts and returns their bytes. With `keep_one`, one of each kind stays for
     /// the next block.
     ///
-    /// Makes no heap call. May block, as the drop of a context may.
+    /// Allocates nothing. May block, as the drop of a context may.
     pub fn free_idle_contexts(&self, keep_one: bool) -> usize {
         might_block("freeing idle contexts");
         let mut freed = 0;
