@@ -109,8 +109,8 @@ impl Codec {
     /// `None` if they would be longer than `max_len`.
     ///
     /// The context is leased during `with`, which may call anything, even this codec. May block to
-    /// make a context, to drop one, or to wait for one that the [budget](Self::with_budget) does not
-    /// allow to be made.
+    /// make a context, to drop one, or to wait for one that the [budget](Self::with_budget) does
+    /// not allow to be made.
     ///
     /// # Errors
     ///
