@@ -10,7 +10,7 @@
 //!
 //! | call | may block | why |
 //! |---|---|---|
-//! | `load`, `peek`, `take`, `load_many` | with zstd, pagelz at level 2 or 3, or a tier | makes contexts; reads the tier |
+//! | `load`, `peek`, `take`, `load_many` | not with lz4 and no tier | contexts, reads of the tier |
 //! | `load_or_ticket` | no, with lz4 | a block in the tier becomes a ticket |
 //! | `invalidate`, `contains`, `len_of`, `len` | no | |
 //! | `store`, `store_many` | yes | memory from the system, eviction at the limit |
