@@ -1,6 +1,7 @@
 //! Chooses which streams of a block are coded, and with which tables.
 
 use crate::format::{EXTENSIONS, FIRST_XORED, LITERALS, OFFSETS, TOKENS};
+use crate::matcher::PAGE;
 use crate::streams::Streams;
 use crate::tables::{Codes, GROUPS};
 
@@ -16,6 +17,22 @@ const RUN: usize = 24;
 /// The table of each coded stream, by its index among the tables of that stream; `None` for plain
 /// ones.
 pub(crate) type TableChoice = [Option<usize>; 4];
+
+/// The divisors of the saving for which a stream is coded: 4 means that more than 1/4 of its bytes
+/// are saved. Long blocks need more, because coding their streams saves less for its time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MinSaving {
+    /// For blocks of up to a page.
+    pub(crate) page_divisor: usize,
+    /// For longer ones.
+    pub(crate) long_divisor: usize,
+}
+
+impl MinSaving {
+    pub(crate) fn divisor(&self, block_len: usize) -> usize {
+        if block_len <= PAGE { self.page_divisor } else { self.long_divisor }
+    }
+}
 
 /// Chooses the tables of a block's streams. A stream is coded if that saves more than
 /// `1 / min_saving_divisor` of it.

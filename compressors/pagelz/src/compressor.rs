@@ -12,6 +12,7 @@ use zpool_core::internal::try_box;
 use zpool_core::spec::{Component, Params};
 use zpool_core::{CreateError, might_block};
 
+use crate::choice::MinSaving;
 use crate::decode::{Decoder, decode_plain};
 use crate::encode::Context;
 use crate::format::LITERAL_OVERHEAD;
@@ -81,13 +82,12 @@ impl PagelzCompressor {
         })
     }
 
-    /// Returns the divisor of the saving for which a stream is coded: 4 means 1/4 of its bytes.
-    /// `None` if no stream is.
-    fn min_saving_divisor(&self) -> Option<usize> {
+    /// Returns the saving for which a stream is coded, or `None` if none is.
+    fn min_saving(&self) -> Option<MinSaving> {
         match self.level {
             1 => None,
-            2 => Some(4),
-            _ => Some(8),
+            2 => Some(MinSaving { page_divisor: 4, long_divisor: 4 }),
+            _ => Some(MinSaving { page_divisor: 8, long_divisor: 7 }),
         }
     }
 }
@@ -124,7 +124,7 @@ impl Compressor for PagelzCompressor {
             let what = format!("blocks of {max_block_size} bytes are longer than pagelz accepts");
             return Err(CodecError::Failed(what));
         }
-        let context = Context::new(self.tables.clone(), self.min_saving_divisor(), max_block_size)?;
+        let context = Context::new(self.tables.clone(), self.min_saving(), max_block_size)?;
         Ok(try_box(context).map_err(|_| CodecError::OutOfMemory)?)
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use zpool_core::compress::{CodecError, Compressed, CompressionContext};
 
-use crate::choice::{self, choose};
+use crate::choice::{self, MinSaving, choose};
 use crate::entropy::LaneWriter;
 use crate::format::{
     EXTENSIONS, FIRST_TABLE, FIRST_XORED, LANES, LITERALS, OFFSETS, PLAIN_ORDER, TABLE_SHIFT,
@@ -25,8 +25,7 @@ pub(crate) struct Context {
 }
 
 struct Coder {
-    /// A code has to save more than `1 / min_saving_divisor` of its stream.
-    min_saving_divisor: usize,
+    min_saving: MinSaving,
     writer: LaneWriter,
 }
 
@@ -35,18 +34,17 @@ const MAX_HEADER: usize = 1 + 4 * 5 + 2 + 3 * 5;
 
 impl Context {
     /// Makes a context for blocks of up to `max_block_size` bytes. Streams are coded only if there
-    /// is a `min_saving_divisor`.
+    /// is a `min_saving`.
     pub(crate) fn new(
         tables: Arc<Tables>,
-        min_saving_divisor: Option<usize>,
+        min_saving: Option<MinSaving>,
         max_block_size: usize,
     ) -> Result<Context, CodecError> {
-        let coder = match min_saving_divisor {
+        let coder = match min_saving {
             None => None,
-            Some(min_saving_divisor) => Some(Coder {
-                min_saving_divisor,
-                writer: LaneWriter::new(max_symbols(max_block_size))?,
-            }),
+            Some(min_saving) => {
+                Some(Coder { min_saving, writer: LaneWriter::new(max_symbols(max_block_size))? })
+            }
         };
         let effort = if coder.is_some() { Effort::Lazy } else { Effort::Greedy };
         let matcher = Matcher::new(max_block_size, effort)?;
@@ -66,7 +64,9 @@ impl CompressionContext for Context {
         streams.fill(block, matcher, tables)?;
         let mut header = HeaderWriter::new();
         let written = match (coder, &tables.codes) {
-            (Some(coder), Some(codes)) => write_coded(streams, coder, codes, &mut header, out)?,
+            (Some(coder), Some(codes)) => {
+                write_coded(block.len(), streams, coder, codes, &mut header, out)?
+            }
             _ => write_plain(streams, &mut header, out),
         };
         match written {
@@ -90,13 +90,14 @@ fn write_plain(streams: &Streams, header: &mut HeaderWriter, out: &mut [u8]) -> 
 
 /// Writes a block whose streams may be coded.
 fn write_coded(
+    block_len: usize,
     streams: &Streams,
     coder: &mut Coder,
     codes: &Codes,
     header: &mut HeaderWriter,
     out: &mut [u8],
 ) -> Result<Option<usize>, CodecError> {
-    let chosen = choose(streams, codes, coder.min_saving_divisor);
+    let chosen = choose(streams, codes, coder.min_saving.divisor(block_len));
     if chosen == [None; 4] {
         return Ok(write_plain(streams, header, out));
     }

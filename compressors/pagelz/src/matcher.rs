@@ -14,8 +14,8 @@ use crate::lazy::{WAYS, find_lazily};
 /// Bits of the hash for blocks of up to a page, and for longer ones.
 const PAGE_BITS: u32 = 12;
 const LONG_BITS: u32 = 13;
-/// Blocks of up to this length are hashed as a page is.
-const PAGE: usize = 4096;
+/// Blocks of up to this length are searched and coded as a page is.
+pub(crate) const PAGE: usize = 4096;
 
 /// After `2^SKIP_SHIFT` positions without a match, every second position is skipped, then two in
 /// three, and so on.
