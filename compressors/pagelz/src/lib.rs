@@ -30,7 +30,7 @@
 //! |---|---|---|---|
 //! | 1 | nothing | greedy | without state |
 //! | 2 | streams that shrink by more than 1/4 | lazy | with a context |
-//! | 3 | streams that shrink by more than 1/8, or 1/7 in blocks over 4 KiB | lazy | with a context |
+//! | 3 | streams that shrink by more than 1/8, or 1/7 over 4 KiB | lazy | with a context |
 //!
 //! Blocks of up to 4 KiB are always searched greedily. For the cost of each level next to lz4 and
 //! zstd: `cargo run --release -p benches --bin codecs -- FILE`.
