@@ -142,8 +142,8 @@ impl PoolManager {
         Ok(matches!(switched, Switched::Created(_)).then_some(old))
     }
 
-    /// Switches to what is chosen, and keeps the rest. `renew` is the pool to replace by a new one
-    /// of the same spec, if it is still current.
+    /// Switches to what is chosen, and keeps the rest. If `renew` is still the current pool, a new
+    /// pool of its spec replaces it.
     fn switch_to(
         &self,
         allocator: Option<&Component>,

@@ -7,6 +7,7 @@
 //!   heap         a global allocator that counts calls and refuses memory, per thread
 //!   executors    executors that refuse, panic, spawn a thread per job, or run a script
 //!   codecs       a compressor that copies, and checks of real ones
+//!   files        checks that pipes and directories are refused
 //!   processors   moves a thread from processor to processor
 //!   random       a seeded generator of numbers
 //!   system       a system that refuses calls, or keeps memory resident
@@ -40,6 +41,8 @@ pub mod blocks;
 pub mod child;
 pub mod codecs;
 pub mod executors;
+#[cfg(unix)]
+pub mod files;
 #[allow(unsafe_code, reason = "implements a global allocator")]
 pub mod heap;
 pub mod processors;

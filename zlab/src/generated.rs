@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use workload::Pages;
 use zpool_conformance::Generator;
 
-/// Enough that a few hundred of them do not fit a processor's cache.
+/// Pages to generate: 8 MiB, if a page has 4 KiB.
 const GENERATED_PAGES: usize = 2048;
 
 /// Generates pages like those of programs, the same ones for the same seed.

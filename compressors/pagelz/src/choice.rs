@@ -1,7 +1,6 @@
 //! Chooses which streams of a block are coded, and with which tables.
 
-use crate::format::{EXTENSIONS, FIRST_XORED, LITERALS, OFFSETS, TOKENS};
-use crate::matcher::PAGE;
+use crate::format::{EXTENSIONS, FIRST_XORED, LITERALS, OFFSETS, PAGE, TOKENS};
 use crate::streams::Streams;
 use crate::tables::{Codes, GROUPS};
 

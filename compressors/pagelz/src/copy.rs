@@ -80,7 +80,7 @@ pub(crate) fn copy<const XORED: bool>(
 }
 
 /// Decodes sequences until one has a length of more than one byte or is close to an end of the
-/// block. Returns the tokens from that one on.
+/// block. Returns the tokens from that sequence on.
 ///
 /// Each stream can be read as far beyond its end as the constants above say, and `at` is a position
 /// that [`DecodePosition::start`] or [`careful`] returned. So each token finds the bytes that its
@@ -111,7 +111,7 @@ fn quick<'a, const XORED: bool>(
         if end > last_end || offset > cursor.here {
             let long = has_both_lengths(*token) && offset <= cursor.here;
             // SAFETY: Q1: last_end is 32 less than the block's length. Q2: no offset is below 8;
-            // the other was checked.
+            // the other bound was checked. Q3: each stream can be read that far behind its end.
             if long && unsafe { cursor.put_long::<XORED>(offset, last_end, block) } {
                 cursor.distance = offset as u32;
                 cursor.offsets = cursor.offsets.wrapping_add(entry.size.into());
@@ -212,6 +212,7 @@ impl Cursor {
     ///
     /// - Q1. `last_end + 32` is at most `block.len()`.
     /// - Q2. `offset` is 8 to `here`.
+    /// - Q3. Two extensions can be read, and the free literals and 16 bytes more.
     #[inline(always)]
     unsafe fn put_long<const XORED: bool>(
         &mut self,
@@ -219,7 +220,7 @@ impl Cursor {
         last_end: usize,
         block: &mut [u8],
     ) -> bool {
-        // SAFETY: P1: two bytes behind the stream can be read.
+        // SAFETY: P1: by Q3.
         let [count, length] = unsafe { peek(self.extensions) }.map(usize::from);
         let behind = self.here + count;
         let end = behind + length + MIN_MATCH;
@@ -233,8 +234,7 @@ impl Cursor {
         let (mut to, mut from) = (self.here, self.literals);
         while to < behind {
             for step in [0, 8] {
-                // SAFETY: P1: the stream has `count` literals that no entry claims, and 16 bytes
-                // more.
+                // SAFETY: P1: by Q3, since `count` of them are free.
                 let mut bytes = u64::from_le_bytes(unsafe { peek(from.wrapping_add(step)) });
                 if XORED {
                     // SAFETY: L1: before the place of the store below (Q2).

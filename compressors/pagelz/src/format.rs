@@ -2,6 +2,9 @@
 
 use zpool_core::compress::CodecError;
 
+/// Blocks of up to this length are searched and coded as a page is.
+pub(crate) const PAGE: usize = 4096;
+
 /// A match is at least this long.
 pub(crate) const MIN_MATCH: usize = 4;
 

@@ -2,7 +2,7 @@
 //! next bytes was seen last, and the last offset again.
 
 use crate::format::{FIRST_OFFSET, MIN_OFFSET};
-use crate::matcher::{
+use crate::search::{
     HashSlot, SHORTEST, equal_before, equal_until, five_zeros, hash, is_match, step, word,
 };
 

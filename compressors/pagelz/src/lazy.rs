@@ -5,7 +5,7 @@
 //! streams are coded.
 
 use crate::format::{FIRST_OFFSET, MIN_OFFSET, OffsetKind};
-use crate::matcher::{
+use crate::search::{
     HashSlot, SHORTEST, equal_before, equal_until, five_zeros, hash, is_match, step, word,
 };
 

@@ -61,9 +61,9 @@
 //! # Where to read next
 //!
 //! `FORMAT.md` for what the bytes mean. Files, bottom-up: `heap`, `format`, `huffman`, `lengths`,
-//! `model`, `remembered`, `tables`, `matcher`, `greedy`, `lazy`, `streams`, `entropy`, `choice`,
-//! `encode`, `sequence`, `copy` (or `copy_checked`), `decode`, `compressor`, `clusters`, `train`,
-//! `judge`.
+//! `model`, `remembered`, `tables`, `search`, `greedy`, `lazy`, `matcher`, `streams`, `entropy`,
+//! `choice`, `encode`, `sequence`, `copy` (or `copy_checked`), `decode`, `compressor`, `clusters`,
+//! `train`, `judge`.
 
 #![cfg_attr(feature = "safe", forbid(unsafe_code))]
 
@@ -89,6 +89,7 @@ mod lengths;
 mod matcher;
 mod model;
 mod remembered;
+mod search;
 mod sequence;
 mod streams;
 mod tables;

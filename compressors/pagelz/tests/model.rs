@@ -8,6 +8,8 @@ use zpool_core::spec::Params;
 use zpool_pagelz::{
     PagelzCompressor, PagelzDriver, TrainError, judge, remember, train, train_and_judge,
 };
+#[cfg(unix)]
+use zpool_testing::files::check_special_files_are_refused;
 use zpool_testing::heap::{self, CountingAllocator};
 
 const LEN: usize = 4096;
@@ -72,22 +74,11 @@ compressor_suite!(
 #[test]
 #[cfg(unix)]
 fn model_pipe_or_directory_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let pipe = folder.path().join("pipe");
-    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    let (done, wait) = std::sync::mpsc::channel();
-    for (path, what) in [(pipe.as_path(), "a pipe"), (folder.path(), "a directory")] {
-        let (done, path) = (done.clone(), path.display().to_string());
-        std::thread::spawn(move || {
-            let mut params = Params::default();
-            params.set("model", path);
-            done.send(PagelzDriver.open(&params).map(drop).unwrap_err().to_string()).unwrap();
-        });
-        // Only a watchdog, because the fault would be a wait without end.
-        let error =
-            wait.recv_timeout(std::time::Duration::from_secs(60)).expect("opening does not wait");
-        assert!(error.contains(what), "{error}");
-    }
+    check_special_files_are_refused(|name| {
+        let mut params = Params::default();
+        params.set("model", name);
+        PagelzDriver.open(&params).map(drop).unwrap_err().to_string()
+    });
 }
 
 #[test]

@@ -81,11 +81,7 @@ impl ObjectStoreTierBuilder {
     /// [`ObjectStoreTierError`] if the bytes are less than a segment or more than [`u32::MAX`]
     /// segments, or if the runtime cannot start its thread.
     pub fn build(self) -> Result<ObjectStoreTier, ObjectStoreTierError> {
-        // Segments without bytes are an error of the capabilities.
-        let segments = self.bytes.checked_div(self.segment_bytes as u64).unwrap_or(0);
-        let segments = u32::try_from(segments)
-            .map_err(|_| ObjectStoreTierError::TooManySegments { segments })?;
-        let capabilities = BackingCapabilities::new(self.segment_bytes, segments)
+        let capabilities = BackingCapabilities::with_capacity(self.bytes, self.segment_bytes)
             .map_err(ObjectStoreTierError::Capabilities)?
             .with_remote();
         let requests = match self.runtime {
@@ -104,13 +100,8 @@ impl ObjectStoreTierBuilder {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ObjectStoreTierError {
-    /// The size of the tier or of its segments is out of range.
+    /// The size of the tier or of its segments, or the number of segments, is out of range.
     Capabilities(CapabilitiesError),
-    /// The tier has more segments than can be numbered.
-    TooManySegments {
-        /// Number of segments.
-        segments: u64,
-    },
     /// The runtime could not start.
     Runtime(io::Error),
 }
@@ -121,12 +112,6 @@ impl fmt::Display for ObjectStoreTierError {
             ObjectStoreTierError::Capabilities(error) => {
                 write!(f, "cannot build an object-store tier: {error}")
             }
-            ObjectStoreTierError::TooManySegments { segments } => write!(
-                f,
-                "a tier cannot have {segments} segments: choose fewer bytes, or larger segments, \
-                 so that there are at most {}",
-                u32::MAX
-            ),
             ObjectStoreTierError::Runtime(error) => write!(
                 f,
                 "cannot start a runtime for requests to an object store: {error}; free resources, \

@@ -180,7 +180,13 @@ fn impossible_sizes_are_refused() {
     );
     let builder = ObjectStoreTier::builder(Arc::new(InMemory::new()), u64::MAX);
     let error = builder.clone().segment_bytes(4096).build().unwrap_err();
-    assert!(matches!(error, ObjectStoreTierError::TooManySegments { .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            ObjectStoreTierError::Capabilities(CapabilitiesError::TooManySegments { .. })
+        ),
+        "{error}"
+    );
     assert!(error.to_string().contains("at most 4294967295"), "{error}");
     let error = builder.segment_bytes(0).build().unwrap_err();
     assert!(

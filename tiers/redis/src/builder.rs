@@ -98,11 +98,7 @@ impl RedisTierBuilder {
         if self.segment_bytes > MAX_VALUE_BYTES {
             return Err(RedisTierError::SegmentTooLong { bytes: self.segment_bytes });
         }
-        // Segments without bytes are an error of the capabilities.
-        let segments = self.bytes.checked_div(self.segment_bytes as u64).unwrap_or(0);
-        let segments =
-            u32::try_from(segments).map_err(|_| RedisTierError::TooManySegments { segments })?;
-        let capabilities = BackingCapabilities::new(self.segment_bytes, segments)
+        let capabilities = BackingCapabilities::with_capacity(self.bytes, self.segment_bytes)
             .map_err(RedisTierError::Capabilities)?
             .with_remote();
         let connections = Connections::new(self.client, self.timeout, self.idle_connections);
@@ -117,17 +113,12 @@ impl RedisTierBuilder {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RedisTierError {
-    /// The size of the tier or of its segments is out of range.
+    /// The size of the tier or of its segments, or the number of segments, is out of range.
     Capabilities(CapabilitiesError),
     /// A segment does not fit in one value of a server.
     SegmentTooLong {
         /// Bytes of a segment.
         bytes: usize,
-    },
-    /// The tier has more segments than can be numbered.
-    TooManySegments {
-        /// Number of segments.
-        segments: u64,
     },
     /// The server cannot be reached.
     Connect(RedisError),
@@ -141,12 +132,6 @@ impl fmt::Display for RedisTierError {
                 f,
                 "a segment of {bytes} bytes is too long for a Redis value: choose at most \
                  {MAX_VALUE_BYTES}"
-            ),
-            RedisTierError::TooManySegments { segments } => write!(
-                f,
-                "a tier cannot have {segments} segments: choose fewer bytes, or larger segments, \
-                 so that there are at most {}",
-                u32::MAX
             ),
             RedisTierError::Connect(error) => write!(
                 f,

@@ -47,6 +47,23 @@ impl BackingCapabilities {
         })
     }
 
+    /// Makes the capabilities of as many segments of `segment_bytes` as fit in `bytes`, as
+    /// [`new`](Self::new) does.
+    ///
+    /// # Errors
+    ///
+    /// [`CapabilitiesError`] as for `new`, or if there are more than [`u32::MAX`] segments.
+    pub fn with_capacity(
+        bytes: u64,
+        segment_bytes: usize,
+    ) -> Result<BackingCapabilities, CapabilitiesError> {
+        // Segments without bytes are an error of `new`.
+        let segments = bytes.checked_div(segment_bytes as u64).unwrap_or(0);
+        let segments =
+            u32::try_from(segments).map_err(|_| CapabilitiesError::TooManySegments { segments })?;
+        BackingCapabilities::new(segment_bytes, segments)
+    }
+
     /// Sets the [`alignment`](Self::alignment).
     ///
     /// # Errors
@@ -193,6 +210,11 @@ pub enum CapabilitiesError {
     SegmentBytes(usize),
     /// No segments at all.
     NoSegments,
+    /// More segments than can be numbered.
+    TooManySegments {
+        /// Number of segments.
+        segments: u64,
+    },
     /// An alignment that is no power of two, too great, or does not divide the segment.
     Alignment {
         /// The alignment in bytes.
@@ -213,6 +235,12 @@ impl fmt::Display for CapabilitiesError {
             CapabilitiesError::NoSegments => {
                 f.write_str("a backing store without segments: give it at least the bytes of one")
             }
+            CapabilitiesError::TooManySegments { segments } => write!(
+                f,
+                "{segments} segments: choose fewer bytes, or larger segments, so that there are at \
+                 most {}",
+                u32::MAX
+            ),
             CapabilitiesError::Alignment { alignment, segment_bytes } => write!(
                 f,
                 "an alignment of {alignment} bytes for segments of {segment_bytes}: choose a \
@@ -235,9 +263,9 @@ mod tests {
         BackingCapabilities::new(1 << 16, 4).unwrap().with_alignment(4096).unwrap()
     }
 
-    /// Properties that contradict themselves are an error.
+    /// Capabilities that contradict themselves are an error.
     #[test]
-    fn impossible_properties_are_refused() {
+    fn impossible_capabilities_are_refused() {
         let new = BackingCapabilities::new;
         assert_eq!(new(0, 1), Err(CapabilitiesError::SegmentBytes(0)));
         assert_eq!(new((1 << 30) + 1, 1), Err(CapabilitiesError::SegmentBytes((1 << 30) + 1)));
@@ -248,6 +276,15 @@ mod tests {
             assert_eq!(error, Err(expected));
         }
         assert_eq!(new(1 << 30, u32::MAX).unwrap().capacity(), u64::from(u32::MAX) << 30);
+        let with_capacity = BackingCapabilities::with_capacity;
+        assert_eq!(with_capacity(10_000, 4096), new(4096, 2));
+        assert_eq!(with_capacity(u64::MAX, 0), Err(CapabilitiesError::SegmentBytes(0)));
+        assert_eq!(with_capacity(4095, 4096), Err(CapabilitiesError::NoSegments));
+        let segments = u64::MAX / 4096;
+        assert_eq!(
+            with_capacity(u64::MAX, 4096),
+            Err(CapabilitiesError::TooManySegments { segments })
+        );
     }
 
     /// The window of a record is aligned and contains it; without partial reads it is everything.
@@ -261,7 +298,7 @@ mod tests {
 
     /// Each call outside of the capabilities panics, and those inside do not.
     #[test]
-    fn checks_find_calls_outside_of_properties() {
+    fn checks_find_calls_outside_of_capabilities() {
         let capabilities = aligned();
         let buffer = capabilities.segment_buffer().unwrap();
         let (first, fifth) = (SegmentNumber::new(0), SegmentNumber::new(4));

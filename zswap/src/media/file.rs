@@ -174,10 +174,8 @@ impl FileTierBuilder {
     }
 
     fn capabilities(&self) -> Result<BackingCapabilities, FileTierError> {
-        let segments = self.bytes / (self.segment_bytes.max(1) as u64);
-        let segments = u32::try_from(segments).unwrap_or(u32::MAX);
-        BackingCapabilities::new(self.segment_bytes, segments)
-            .map_err(|error| self.error(FileTierProblem::Properties(error)))
+        BackingCapabilities::with_capacity(self.bytes, self.segment_bytes)
+            .map_err(|error| self.error(FileTierProblem::Capabilities(error)))
     }
 
     /// Makes the tier direct if that is wanted and works, and buffered otherwise.
@@ -282,7 +280,7 @@ pub struct FileTierError {
 
 #[derive(Debug)]
 enum FileTierProblem {
-    Properties(CapabilitiesError),
+    Capabilities(CapabilitiesError),
     Create(io::Error),
     Allocate(io::Error),
 }
@@ -291,7 +289,7 @@ impl FileTierError {
     /// Returns the error of the operating system, if it was one.
     pub fn io_error(&self) -> Option<&io::Error> {
         match &self.problem {
-            FileTierProblem::Properties(_) => None,
+            FileTierProblem::Capabilities(_) => None,
             FileTierProblem::Create(error) | FileTierProblem::Allocate(error) => Some(error),
         }
     }
@@ -310,7 +308,7 @@ impl fmt::Display for FileTierError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (directory, bytes) = (self.directory.display(), self.bytes);
         match &self.problem {
-            FileTierProblem::Properties(error) => {
+            FileTierProblem::Capabilities(error) => {
                 write!(f, "no tier of {bytes} bytes in segments of {}: {error}", self.segment_bytes)
             }
             FileTierProblem::Create(error) => write!(

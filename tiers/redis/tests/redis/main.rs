@@ -160,6 +160,9 @@ fn impossible_tiers_are_refused() {
     assert!(matches!(error, RedisTierError::SegmentTooLong { .. }), "{error}");
     assert!(error.to_string().contains("choose at most 536870912"), "{error}");
     let error = builder(u64::MAX).build().unwrap_err();
-    assert!(matches!(error, RedisTierError::TooManySegments { .. }), "{error}");
+    assert!(
+        matches!(error, RedisTierError::Capabilities(CapabilitiesError::TooManySegments { .. })),
+        "{error}"
+    );
     assert!(error.to_string().contains("at most 4294967295"), "{error}");
 }

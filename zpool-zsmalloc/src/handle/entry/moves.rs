@@ -38,9 +38,9 @@ impl HandleEntry {
         }
     }
 
-    /// Replaces the location `from` by `to` and drops the mover's pin, in one step. In an exchange
-    /// of two objects, `to` is the place of the other one. Returns `false`, with the pin still
-    /// held, if another thread pinned or freed the object.
+    /// Replaces the location `from` by `to` and drops the mover's pin, in one step. If two objects
+    /// change places, `to` is where the second object was. Returns `false` and keeps the pin if
+    /// another thread pinned or freed the object.
     pub fn relocate(&self, from: PackedLocation, to: PackedLocation) -> bool {
         // Relaxed: a first guess; the exchange checks it.
         let mut word = EntryWord(self.0.load(Ordering::Relaxed));
