@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::common::{Look, TestRng, block, builder, check_books, spec};
+use zswap::conditional::EvictionAdvice;
 use zswap::plugin::Manual;
 use zswap::{AtLimit, Error, MAX_BLOCK_SIZE, Store, StoreBuilder};
 
@@ -69,6 +70,8 @@ fn store_without_jobs_evicts_what_it_adds() {
 /// A removal of any kind is credited to the eviction debt, and so pays for later stores.
 #[test]
 fn what_comes_and_goes_by_turns_evicts_nothing_else() {
+    /// The key of what comes and goes.
+    const GUEST: u64 = u64::MAX;
     type Remove = fn(&Store<u64>, u64);
     let ways: [Remove; 4] = [
         |store, key| assert!(store.take_vec(&key).unwrap().is_some()),
@@ -79,7 +82,13 @@ fn what_comes_and_goes_by_turns_evicts_nothing_else() {
     ];
     for (way, remove) in ways.into_iter().enumerate() {
         let manual = Arc::new(Manual::new());
-        let store = evicting("zsmalloc+lz4", 4 * MIB).executor(manual).build().unwrap();
+        // Its block is pinned: the clock may evict any block that is cold, even the newest.
+        let advice = |key: &u64| match *key {
+            GUEST => EvictionAdvice::Never,
+            _ => EvictionAdvice::ByUse,
+        };
+        let store = evicting("zsmalloc+lz4", 4 * MIB).eviction_advice(advice);
+        let store = store.executor(manual).build().unwrap();
         let mut key = 0;
         while store.stats().evicted < 50 {
             store.store(key, block(key, 4096, Look::Noise)).unwrap();
@@ -89,8 +98,10 @@ fn what_comes_and_goes_by_turns_evicts_nothing_else() {
         let turns = if way == 2 { 50 } else { 2_000 };
         for turn in 0..turns {
             // Few different lengths: a frame for each of many lengths would fill the store again.
-            store.store(key, block(turn, 2048 + 1024 * (turn as usize % 3), Look::Noise)).unwrap();
-            remove(&store, key);
+            store
+                .store(GUEST, block(turn, 2048 + 1024 * (turn as usize % 3), Look::Noise))
+                .unwrap();
+            remove(&store, GUEST);
         }
         let after = store.stats();
         // One block is evicted for one that is stored, and its cost is credited when that one is

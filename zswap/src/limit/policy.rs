@@ -42,7 +42,8 @@ pub enum AtLimit {
     /// below its low watermark.
     #[default]
     Refuse,
-    /// Evicts the coldest blocks (CLOCK, approximately least recently used).
+    /// Evicts the coldest blocks (CLOCK, approximately least recently used). A block that was just
+    /// stored is cold until it is loaded, so once in a while, by chance, it goes first.
     Evict,
 }
 
