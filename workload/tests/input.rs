@@ -34,9 +34,12 @@ const READERS: [Reader; 2] =
 fn pipe_without_writer_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = pipe(folder.path());
-    for reader in READERS {
+    // At the same time, because each waits for a while.
+    let errors = READERS.map(|reader| {
         let path = path.clone();
-        let error = watched(move || reader(&path)).unwrap_err();
+        thread::spawn(move || watched(move || reader(&path)).unwrap_err())
+    });
+    for error in errors.map(|reader| reader.join().unwrap()) {
         assert!(matches!(error, FilesError::NoWriter { .. }), "{error}");
         assert!(
             error.to_string().ends_with("is a pipe that no program has open to write to it"),

@@ -204,6 +204,7 @@ fn reads(spec: &str, what: Refusal, len: usize, read: Read) -> bool {
 /// Refuses each request of each call in turn, in a process of its own: a request that cannot fail
 /// aborts it.
 #[test]
+#[cfg_attr(debug_assertions, ignore = "takes long; CI runs it optimized")]
 fn first_calls_survive_refusals() {
     if let Ok(name) = std::env::var("HEAP_REFUSED_FIRST") {
         let (name, call) = CALLS.into_iter().find(|(other, _)| *other == name).unwrap();
