@@ -18,14 +18,21 @@ pub enum Look {
 /// `len` is very short.
 pub fn block(seed: u64, len: usize, look: Look) -> Vec<u8> {
     let mut rng = TestRng::new(seed);
+    // Loops over chunks: tests make so many blocks that iterators over bytes take much of their
+    // time in debug builds.
+    let mut bytes = vec![0; len];
     match look {
-        Look::SameFilled => rng.next().to_le_bytes().into_iter().cycle().take(len).collect(),
-        Look::Noise => (0..len).map(|_| rng.next() as u8).collect(),
-        Look::Runs => {
-            // Runs of 20 bytes, so that no seed gives a period of eight bytes.
-            (0..len.div_ceil(20)).flat_map(|_| [rng.next() as u8; 20]).take(len).collect()
+        Look::SameFilled => {
+            let word = rng.next().to_le_bytes();
+            bytes.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&word[..chunk.len()]));
         }
+        Look::Noise => bytes
+            .chunks_mut(8)
+            .for_each(|chunk| chunk.copy_from_slice(&rng.next().to_le_bytes()[..chunk.len()])),
+        // Runs of 20 bytes, so that no seed gives a period of eight bytes.
+        Look::Runs => bytes.chunks_mut(20).for_each(|run| run.fill(rng.next() as u8)),
     }
+    bytes
 }
 
 /// Returns a block that shrinks, with its key and its version in the first 16 bytes.

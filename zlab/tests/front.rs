@@ -44,7 +44,7 @@ fn shells_have_completions() {
 #[test]
 fn tables_fit_80_columns() {
     let folder = tempfile::tempdir().unwrap();
-    let file = records(folder.path(), 1 << 20);
+    let file = records(folder.path(), 1 << 19);
     let file = file.to_str().unwrap();
     for args in [
         &["analyze", file, "--max-mib", "1"][..],
@@ -69,7 +69,7 @@ fn tables_fit_80_columns() {
 #[test]
 fn dash_writes_stdout() {
     let folder = tempfile::tempdir().unwrap();
-    let file = records(folder.path(), 1 << 20);
+    let file = records(folder.path(), 1 << 19);
     let file = file.to_str().unwrap();
     let output = zlab(&["train", file, "-o", "-", "--block-size", "512", "--json"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

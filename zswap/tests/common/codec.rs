@@ -174,7 +174,11 @@ impl CompressionContext for RleContext {
         }
         let (mut len, mut rest) = (0, block);
         while let Some(&byte) = rest.first() {
-            let count = rest.iter().take(255).take_while(|&&b| b == byte).count();
+            // A plain loop: in debug builds, iterators would take most of many tests' time.
+            let mut count = 1;
+            while count < rest.len().min(255) && rest[count] == byte {
+                count += 1;
+            }
             let Some(place) = out.get_mut(len..len + 2) else { return Ok(Compressed::DoesNotFit) };
             place.copy_from_slice(&[count as u8, byte]);
             (len, rest) = (len + 2, &rest[count..]);
