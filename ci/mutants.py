@@ -39,7 +39,7 @@ DEPENDENTS = {
 # themselves.
 NOT_TESTS = {"loom", "loom_queue", "stress", "resident", "examples", "readme", "tracing"}
 # What only checks, prints or declares, and tests in a file of their own.
-NOT_FILES = {"validate.rs", "lib.rs", "loom_locks.rs", "tests.rs"}
+NOT_FILES = {"validate.rs", "lib.rs", "loom_locks.rs", "tests.rs", "instances.rs"}
 NOT_LINES = re.compile(
     r"^\s*(//|#|use |pub use |mod |debug_assert|assert|const _|\.field|write!|let _ =|impl"
     r"|pub\(crate\) (struct|enum|type|trait)|fn fmt)"

@@ -1,6 +1,7 @@
 //! The cold pool: a second pool that takes objects, neither current nor retired.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::common::*;
 use zpool_core::exec::Manual;
@@ -98,7 +99,28 @@ fn bytes_of_cold_pool_are_counted() {
     }
 }
 
-/// Errors change nothing, and a constructor cannot exchange the cold pool.
+/// A constructor can neither exchange the cold pool nor retire it.
+#[test]
+fn constructor_cannot_change_cold_pool() {
+    let script = Script::new();
+    let manager = Arc::new(builder(&script).build(&spec("a+x")).unwrap());
+    let cold = manager.set_cold(&spec("b+y")).unwrap().pool_id();
+    let (inside, calls) = (Arc::downgrade(&manager), Arc::new(AtomicUsize::new(0)));
+    let counted = calls.clone();
+    script.on_create(move || {
+        let manager = inside.upgrade().expect("the manager makes this pool");
+        assert!(!manager.remove_cold());
+        let refused = manager.set_cold(&spec("b+x"));
+        assert!(matches!(refused, Err(SwitchError::InsideConstructor)));
+        counted.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    });
+    manager.switch(&spec("a+y")).unwrap();
+    script.calm();
+    assert_eq!((calls.load(Ordering::SeqCst), manager.cold().unwrap().id()), (1, cold));
+}
+
+/// Errors change nothing.
 #[test]
 fn set_cold_errors_change_nothing() {
     let script = Script::new();

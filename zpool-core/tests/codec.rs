@@ -7,7 +7,7 @@ use std::sync::{Arc, Barrier, Mutex};
 
 use zpool_core::compress::{
     Codec, CodecCapabilities, CodecError, Compressed, CompressionContext, Compressor,
-    DecompressionContext,
+    ContextBudget, DecompressionContext,
 };
 use zpool_core::internal::cpu_shards;
 use zpool_core::spec::Component;
@@ -338,6 +338,21 @@ fn grown_context_is_recounted_unless_it_panics() {
     subject.state.grown.store(0, SeqCst);
     subject.compress().unwrap();
     assert_eq!(subject.contexts(), (1, 1, 0));
+}
+
+/// What a context has grown by counts for its own kind.
+#[test]
+fn grown_context_counts_for_its_kind() {
+    let (Subject { codec, state }, budget) = (Subject::new(false), Arc::new(ContextBudget::new()));
+    let subject = Subject { codec: codec.with_budget(budget.clone()), state };
+    subject.compress().unwrap();
+    subject.decompress().unwrap();
+    let (all, compression) = (budget.bytes(), budget.compression_bytes());
+    subject.state.grown.store(500, SeqCst);
+    subject.decompress().unwrap();
+    assert_eq!((budget.bytes(), budget.compression_bytes()), (all + 500, compression));
+    subject.compress().unwrap();
+    assert_eq!((budget.bytes(), budget.compression_bytes()), (all + 1000, compression + 500));
 }
 
 /// A retired codec keeps no compression context until it is revived.

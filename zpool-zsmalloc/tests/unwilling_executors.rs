@@ -46,6 +46,22 @@ fn inserts_do_the_work_of_an_unrun_job() {
     }
 }
 
+/// One insert makes the job that the executor leaked, so that later frees have one to submit.
+#[test]
+fn one_insert_makes_leaked_job() {
+    let executor = Arc::new(UnwillingExecutor::new(Fate::Leaked));
+    let config =
+        PoolConfig::new(Arc::new(HeapSource::new(4096)), 4096).with_executor(executor.clone());
+    let pool = ZsmallocDriver.create(&config).unwrap();
+    let mut handles: Vec<_> = (0..8000).map(|_| pool.insert(&[1; 1400]).unwrap()).collect();
+    handles.drain(4000..).for_each(|handle| pool.free(handle).unwrap());
+    assert!(executor.unwilling_calls() > 0, "a job was leaked");
+    executor.set_willing(true);
+    handles.push(pool.insert(&[1; 1400]).unwrap());
+    handles.into_iter().for_each(|handle| pool.free(handle).unwrap());
+    assert!(executor.jobs().pending() > 0);
+}
+
 /// An executor panics on jobs that are to continue after the cooldown. No job is lost, and no other
 /// call panics.
 #[test]

@@ -101,21 +101,24 @@ fn conditional_removals_are_counted_by_fate() {
         assert!(store.store_if(key, "new", |_, _| false).is_ok());
     }
     assert_eq!((fates(cold()), store.len() as u64), (0, KEYS));
-    let mut expected = 0;
-    for (quarter, first) in (0..KEYS).step_by(KEYS as usize / 4).enumerate() {
-        for key in first..first + KEYS / 4 {
-            match quarter {
+    const PART: u64 = KEYS / 5;
+    for (part, first) in (0..KEYS).step_by(PART as usize).enumerate() {
+        for key in first..first + PART {
+            match part {
                 0 => assert!(store.remove_if(&key, |_, _| true).is_some()),
                 1 => assert!(store.remove_value_if(&key, |_| true, |_| true).unwrap().is_some()),
                 2 => assert!(store.store_if(key, "new", |_, _| true).is_ok()),
                 _ => break,
             }
         }
-        if quarter == 3 {
-            let swept = store.remove_where(|&key| key >= first, |_, _| ());
-            assert_eq!(swept as u64, KEYS / 4);
-        }
-        expected += KEYS / 4;
+        let of_part = |key: &u64| (first..first + PART).contains(key);
+        let swept = match part {
+            3 => store.remove_where(of_part, |_, _| ()) as u64,
+            4 => store.retain(|key, _| !of_part(key)) as u64,
+            _ => PART,
+        };
+        assert_eq!(swept, PART);
+        let expected = (part as u64 + 1) * PART;
         assert!(is_sample_of(cold().removed_unread, expected), "{:?}", cold());
     }
     assert_eq!(cold().removed_unread + cold().displaced, cold().noted);

@@ -59,6 +59,18 @@ fn no_block_is_staged_twice() {
     check_books(&store);
 }
 
+/// Reads and writes of the tier are timed if the builder asks for it.
+#[test]
+fn tier_has_latencies_of_its_own() {
+    let store = tiered(4 * MIB, 8).latency_histograms(true).build().unwrap();
+    (0..10).for_each(|key| store.store(key, block(key, 4096, Look::Noise)).unwrap());
+    assert!(store.write_back() > 0);
+    assert!(store.load_vec(&3).unwrap().is_some());
+    let tier = store.stats().tier.unwrap();
+    let calls = [tier.write_latency, tier.read_latency].map(|latency| latency.unwrap().calls);
+    assert_eq!(calls, [1, 1]);
+}
+
 /// Four times as many blocks as fit are all there, and the store stays within its limit.
 #[test]
 fn tier_keeps_what_memory_cannot() {

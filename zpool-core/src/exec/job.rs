@@ -392,9 +392,10 @@ mod tests {
     /// A job's group is kept in its node.
     #[test]
     fn group_is_kept_in_node() {
-        let job = Job::new("grouped", || ());
-        assert_eq!(job.group(), 0);
-        assert_eq!(job.with_group(7).group(), 7);
+        for job in [Job::new("grouped", || ()), Job::try_new("grouped", || || ()).unwrap()] {
+            assert_eq!(job.group(), 0);
+            assert_eq!(job.with_group(7).group(), 7);
+        }
     }
 
     /// `run` returns a panic with the job's label and the message.

@@ -340,6 +340,25 @@ mod tests {
     use super::*;
     use crate::geometry::size_class::{ClassConfig, ClassTable};
 
+    /// Storage shrinks once more than a fifth of it is unused, not for the spare of a full class.
+    #[test]
+    fn storage_shrinks_only_if_much_is_unused() {
+        let config = PoolConfig::new(Arc::new(HeapSource::new(4096)), 4096);
+        let table = Arc::new(ClassTable::new(ClassConfig::new(4096, 4096)).unwrap());
+        let pool = PoolCore::new(&config, table, 0);
+        let mut handles: Vec<_> = (0..100).map(|_| pool.insert(&[1; 4096]).unwrap()).collect();
+        let class = pool.classes().existing(pool.table().class_of(4096)).unwrap();
+        let excess = || pool.classes().locked(class, |state| state.excess_storage());
+        assert_eq!(excess(), None);
+        handles.drain(10..).for_each(|handle| pool.free(handle).unwrap());
+        pool.drain_magazines(None);
+        assert_eq!(release_empty_zspages(&pool, 0), 90);
+        assert_eq!(excess(), Some(10));
+        shrink_storage(&pool, class);
+        assert_eq!(excess(), None);
+        pool.validate().unwrap();
+    }
+
     /// At the limit of zspages an insert that needs one more says so, leaves nothing behind, and
     /// succeeds again once one is free. Objects that fit into existing zspages are not affected.
     #[test]

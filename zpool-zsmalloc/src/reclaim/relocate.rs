@@ -111,9 +111,10 @@ mod tests {
     use crate::handle::entry::EntrySnapshot;
 
     /// Statistics in the middle of a move count the object once, whether the move succeeds or not.
+    /// A move that fails wipes its copy.
     #[test]
     fn stats_count_moving_object_once() {
-        let config = PoolConfig::new(Arc::new(HeapSource::new(4096)), 4096);
+        let config = PoolConfig::new(Arc::new(HeapSource::new(4096)), 4096).with_wipe_on_free(true);
         let table = Arc::new(ClassTable::new(ClassConfig::new(4096, 4096)).unwrap());
         let pool = PoolCore::new(&config, table, 0);
         let mut handles: Vec<_> = (0..4).map(|n| pool.insert(&[n; 1200]).unwrap()).collect();
@@ -128,16 +129,21 @@ mod tests {
             let (from, _) = pool.handles().unpack(location);
             let zspage = pool.zspages().existing(from.zspage);
             zspage.evacuate_from(Some(from.slot));
-            let mut guard = None;
+            let (mut guard, mut to) = (None, None);
             let outcome = relocate(&pool, last, |of, len| {
                 assert_eq!(of, class);
                 let claimed = pool.classes().claim_open_second(of, len);
                 assert_eq!(pool.stats().objects, 3);
                 guard = pinned.then(|| pool.read(&handles[2]).unwrap());
-                claimed.map(|claimed| (of, claimed))
+                let claimed = claimed?;
+                to = Some(Location { zspage: claimed.zspage, slot: claimed.slot });
+                Some((of, claimed))
             });
             zspage.evacuate_from(None);
             assert_eq!((outcome, pool.stats().objects), (expected, 3));
+            // SAFETY: `slice` (1): the object was copied there, and nothing uses the slot since.
+            let copy = unsafe { pool.zspages().slot(to.unwrap()).slice(1200) };
+            assert_eq!(copy, [if pinned { 0 } else { 3 }; 1200]);
         }
         pool.validate().unwrap();
     }

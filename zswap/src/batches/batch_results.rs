@@ -195,6 +195,7 @@ mod tests {
         let mut builder = ResultsBuilder::<()>::new(usize::MAX);
         assert_eq!(builder.list.capacity(), 0);
         let results = ResultsBuilder { list: Vec::new() }.finish_with(refused());
+        assert!(matches!(results.outcomes, Outcomes::One(_)), "the list was not asked to grow");
         assert_eq!((results.len(), &results), (1, &results.clone()));
         assert_eq!(results, [Err::<(), _>(refused())]);
         assert_eq!(results.into_iter().collect::<Vec<_>>(), [Err(refused())]);

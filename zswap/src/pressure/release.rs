@@ -246,3 +246,25 @@ impl<K: Hash + Eq, S: BuildHasher> Store<K, S> {
         Error::Full { held, limit, threshold, kept }
     }
 }
+
+#[cfg(all(test, not(zpool_loom), feature = "zsmalloc", feature = "lz4"))]
+mod tests {
+    use crate::limit::policy::AtLimit;
+    use crate::store::Store;
+
+    /// A context may stay idle up to half of the limit.
+    #[test]
+    fn idle_context_may_be_half_of_limit() {
+        let builder = Store::<u64>::builder().limit_bytes(64 << 20).at_limit(AtLimit::Evict);
+        let store = builder.build().unwrap();
+        store.store(1, [[1, 2, 3, 4, 5, 6, 7, 8].as_slice(), &[9; 4088]].concat()).unwrap();
+        let largest = store.manager().current().unwrap().codec().largest_context_bytes();
+        assert!(largest > 0, "the block was compressed");
+        store.limit().set(Some(2 * largest));
+        assert!(store.may_keep_idle_context());
+        store.limit().set(Some(2 * largest - 1));
+        assert!(!store.may_keep_idle_context());
+        store.limit().set(None);
+        assert!(store.may_keep_idle_context());
+    }
+}

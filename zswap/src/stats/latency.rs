@@ -151,12 +151,17 @@ mod tests {
     fn percentiles_are_those_of_what_was_recorded() {
         let histogram = Histogram::default();
         assert_eq!(histogram.summary(), LatencySummary::default());
-        (1..=1000).for_each(|ns| histogram.record(ns * 1000));
-        let LatencySummary { calls, p50, p99, max, .. } = histogram.summary();
-        assert_eq!(calls, 1000);
+        (1..=10_000).for_each(|number| histogram.record(number * 100));
+        let LatencySummary { calls, p50, p99, p999, max } = histogram.summary();
+        assert_eq!(calls, 10_000);
         let near = |found: Duration, us: u64| {
             found >= Duration::from_micros(us) && found <= Duration::from_micros(us + us / 4 + 1)
         };
         assert!(near(p50, 500) && near(p99, 990) && near(max, 1000), "{p50:?} {p99:?} {max:?}");
+        assert!(near(p999, 999), "{p999:?}");
+        // One of 10 000 is above the 99.9th percentile, and nothing else.
+        histogram.record(1 << 30);
+        assert_eq!(histogram.summary().p999, p999);
+        assert!(histogram.summary().max > Duration::from_secs(1));
     }
 }

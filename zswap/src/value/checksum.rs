@@ -56,6 +56,16 @@ mod tests {
         }
     }
 
+    /// The top bit of a word reaches no other bit by multiplication alone.
+    #[test]
+    fn two_top_bits_in_one_lane_show() {
+        let mut bytes = [7; 128];
+        let sum = checksum(&bytes, 128);
+        bytes[7] ^= 0x80;
+        bytes[39] ^= 0x80;
+        assert_ne!(checksum(&bytes, 128), sum);
+    }
+
     #[test]
     fn words_that_change_places_show() {
         let mut bytes: Vec<u8> = (0..64).collect();
