@@ -340,7 +340,7 @@ fn grown_context_is_recounted_unless_it_panics() {
     assert_eq!(subject.contexts(), (1, 1, 0));
 }
 
-/// What a context has grown by counts for its own kind.
+/// The bytes by which a context has grown count for its own kind.
 #[test]
 fn grown_context_counts_for_its_kind() {
     let (Subject { codec, state }, budget) = (Subject::new(false), Arc::new(ContextBudget::new()));
