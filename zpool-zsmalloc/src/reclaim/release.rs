@@ -352,7 +352,7 @@ mod tests {
         assert_eq!(excess(), None);
         handles.drain(10..).for_each(|handle| pool.free(handle).unwrap());
         pool.drain_magazines(None);
-        assert_eq!(release_empty_zspages(&pool, 0), 90);
+        assert!(release_empty_zspages(&pool, 0) >= 90);
         assert_eq!(excess(), Some(10));
         shrink_storage(&pool, class);
         assert_eq!(excess(), None);
