@@ -27,7 +27,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 ///   are hashed as a whole.
 /// - Groups of eight keys at random places, such as the pages of many short files, collide: a
 ///   look-up probes several times as many buckets as with random hashes, and the index takes a
-///   tenth more memory.
+///   little more memory.
 /// - Multiples of a large number, such as addresses, have no neighbours. Divide them first.
 ///
 /// # Not for untrusted keys

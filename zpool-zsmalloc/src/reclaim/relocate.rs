@@ -141,7 +141,9 @@ mod tests {
             });
             zspage.evacuate_from(None);
             assert_eq!((outcome, pool.stats().objects), (expected, 3));
-            // SAFETY: `slice` (1): the object was copied there, and nothing uses the slot since.
+            // SAFETY: `slice` (1): `relocate` has copied the object there. Its zspage lives, because
+            // another object is in it; and only this thread uses the pool, which neither writes nor
+            // frees while `copy` is in use.
             let copy = unsafe { pool.zspages().slot(to.unwrap()).slice(1200) };
             assert_eq!(copy, [if pinned { 0 } else { 3 }; 1200]);
         }

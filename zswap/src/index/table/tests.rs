@@ -367,3 +367,22 @@ fn refill_beyond_segment_goes_to_stash() {
         check(&table, &hash);
     }
 }
+
+/// Keys in any order, and groups of neighbours at random places, take few slots for each entry.
+#[test]
+fn slots_for_an_entry_are_few() {
+    let keys = 0..125_000u64;
+    let random: Vec<u64> = keys.clone().map(|key| hash(&key)).collect();
+    let grouped: Vec<u64> = keys.map(|key| hash(&(key / 8)) & !7 | key % 8).collect();
+    let mut in_order = random.clone();
+    in_order.sort_unstable();
+    for (name, hashes, most) in
+        [("random", random, 1.25), ("grouped", grouped, 1.4), ("in order", in_order, 1.5)]
+    {
+        let mut table = Table::new(false);
+        hashes.iter().for_each(|&key| add(&mut table, key, &|key: &u64| *key).unwrap());
+        let slots = table.buckets as f64 / hashes.len() as f64;
+        println!("{name}: {slots:.3} slots for each entry");
+        assert!(slots < most, "{name}: {slots}");
+    }
+}
