@@ -141,8 +141,8 @@ mod tests {
             });
             zspage.evacuate_from(None);
             assert_eq!((outcome, pool.stats().objects), (expected, 3));
-            // SAFETY: `slice` (1): `relocate` has copied the object there. Its zspage lives, because
-            // another object is in it; and only this thread uses the pool, which neither writes nor
+            // SAFETY: `slice` (1): `relocate` has copied the object there. The zspage lives, since
+            // it has another object. Only this thread uses the pool, and it neither writes nor
             // frees while `copy` is in use.
             let copy = unsafe { pool.zspages().slot(to.unwrap()).slice(1200) };
             assert_eq!(copy, [if pinned { 0 } else { 3 }; 1200]);

@@ -373,7 +373,7 @@ fn refill_beyond_segment_goes_to_stash() {
 fn slots_for_an_entry_are_few() {
     let keys = 0..125_000u64;
     let random: Vec<u64> = keys.clone().map(|key| hash(&key)).collect();
-    let grouped: Vec<u64> = keys.map(|key| hash(&(key / 8)) & !7 | key % 8).collect();
+    let grouped: Vec<u64> = keys.map(|key| (hash(&(key / 8)) & !7) | (key % 8)).collect();
     let mut in_order = random.clone();
     in_order.sort_unstable();
     for (name, hashes, most) in
